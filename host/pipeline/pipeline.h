@@ -1,0 +1,38 @@
+/*
+ * pipeline: connectors, tasks, offsets, restarts, assignment. One core thread owns all of it; runners,
+ * sockets, timers and commits are events on its loop. Everybody else posts to it and, where an answer is
+ * needed, waits.
+ *
+ * Threads: the functions below are for any thread but the core's own. What they return belongs to the caller
+ * (json_t: one reference).
+ */
+#ifndef PIPELINE_PIPELINE_H
+#define PIPELINE_PIPELINE_H
+
+#include "base/err.h"
+#include "codec/json.h"
+
+struct pipeline;
+struct topic_engine;
+
+/* REST's errors: ERR_NOT_FOUND is 404, ERR_CONFIG and ERR_INVAL 400, ERR_EXISTS 409, else 500. */
+
+json_t *pipeline_connector_names(struct pipeline *p); /* ["name", ...] sorted by bytes */
+/* {"name":{"status":{...},"info":{...}}}, each part when asked for. */
+json_t *pipeline_connectors_expanded(struct pipeline *p, int with_status, int with_info);
+int pipeline_connector_info(struct pipeline *p, const char *name, json_t **ret,
+                            struct err *err) MUST_USE;
+int pipeline_connector_config(struct pipeline *p, const char *name, json_t **ret,
+                              struct err *err) MUST_USE;
+int pipeline_connector_status(struct pipeline *p, const char *name, json_t **ret,
+                              struct err *err) MUST_USE;
+int pipeline_connector_tasks(struct pipeline *p, const char *name, json_t **ret,
+                             struct err *err) MUST_USE;
+int pipeline_task_status(struct pipeline *p, const char *name, int task, json_t **ret,
+                         struct err *err) MUST_USE;
+/* [{"class","type","version"}], connectors only or converters too. */
+json_t *pipeline_plugins(struct pipeline *p, int connectors_only);
+/* The body of /health: {"status","message","problems":[...]}; *ret_http: 200, 500 or 503. */
+json_t *pipeline_health(struct pipeline *p, int *ret_http);
+
+#endif
