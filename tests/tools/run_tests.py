@@ -1,0 +1,196 @@
+"""Runs the tests of every kind and counts them: `./dev test`.
+
+Kinds: the checks of the tree, the cmocka binaries of build/FLAVOUR/tests, and pytest (self-tests of the
+tools, scenarios, fault campaigns). Each is asked for an XML report, so that nothing is counted from
+prose. A binary that dies, or reports nothing, is a failed test. A skip is allowed only when
+tests/allowed-skips.txt names it with its reason; any other counts as failed.
+
+The last line of stdout is "N passed, N failed, N skipped"; exit 1 if any failed.
+"""
+import argparse
+import collections
+import fnmatch
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+import check_all
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REPORTS = ROOT / "build" / "reports"
+UNIT_DEADLINE_S = 300
+
+Result = collections.namedtuple("Result", "name outcome detail")  # outcome: passed, failed, skipped
+
+
+def parse_junit(path, prefix):
+    """The results in one JUnit report, cmocka's or pytest's; none if there is no readable report."""
+    try:
+        tree = ElementTree.parse(path)
+    except (OSError, ElementTree.ParseError):
+        return []
+    results = []
+    for case in tree.iter("testcase"):
+        name = ".".join(filter(None, [prefix, case.get("classname"), case.get("name")]))
+        bad = case.find("failure")
+        bad = case.find("error") if bad is None else bad
+        skip = case.find("skipped")
+        if bad is not None:
+            results.append(Result(name, "failed", (bad.get("message") or bad.text or "").strip()))
+        elif skip is not None:
+            results.append(Result(name, "skipped", (skip.get("message") or skip.text or "").strip()))
+        else:
+            results.append(Result(name, "passed", ""))
+    return results
+
+
+def with_exit(results, name, code, output):
+    """Adds a failed result where the exit status says more than the report does."""
+    if not results and code == 0:
+        return [Result(name, "failed", "ran no test")]
+    if code != 0 and not any(r.outcome == "failed" for r in results):
+        how = f"killed by signal {-code}" if code < 0 else f"exit {code}"
+        return results + [Result(name, "failed", f"{how}\n{output[-3000:]}")]
+    return results
+
+
+def run_binary(path, flavour):
+    name = f"{flavour}.{path.name}"
+    folder = REPORTS / "unit" / flavour
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{path.name}.*"):
+        old.unlink()
+    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="xml", CMOCKA_XML_FILE=str(folder / f"{path.name}.%g.xml"))
+    try:
+        done = subprocess.run([path], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=UNIT_DEADLINE_S, check=False)
+        code, output = done.returncode, done.stdout.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired as late:
+        code, output = 124, (late.stdout or b"").decode("utf-8", "replace") + "\nran out of time"
+    results = [r for report in sorted(folder.glob(f"{path.name}.*.xml")) for r in parse_junit(report, name)]
+    results = with_exit(results, name, code, output)
+    if any(r.outcome == "failed" for r in results):
+        print(output[-6000:])
+    return results
+
+
+def run_units(flavour, expression):
+    binaries = [p for p in sorted((ROOT / "build" / flavour / "tests").glob("test_*"))
+                if p.is_file() and os.access(p, os.X_OK) and p.suffix == ""]
+    results = []
+    for path in binaries:
+        if expression and not expression_names(expression, path.name):
+            continue
+        begun = time.monotonic()
+        found = run_binary(path, flavour)
+        results += found
+        print(f"unit {flavour} {path.name}: {summary(found)} in {time.monotonic() - begun:.1f} s", flush=True)
+    if not binaries:
+        results.append(Result(f"{flavour}.units", "failed", f"no test binary in build/{flavour}/tests"))
+    return results
+
+
+def expression_names(expression, name):
+    """Whether a -k expression's words (and, or, not aside) occur in a binary's name."""
+    words = expression.replace("(", " ").replace(")", " ").split()
+    return any(w in name for w in words if w not in ("and", "or", "not"))
+
+
+def run_checks():
+    results = []
+    for name, findings in check_all.run():
+        print(f"check {name}: {len(findings)} finding(s)", *findings, sep="\n  ", flush=True)
+        outcome = "failed" if findings else "passed"
+        results.append(Result(f"check.{name}", outcome, "\n".join(findings)))
+    return results
+
+
+def run_pytest(label, paths, level, flavour, expression):
+    """pytest on `paths` with the binaries of `flavour`; its output goes on as it is."""
+    report = REPORTS / f"pytest-{label}.xml"
+    report.unlink(missing_ok=True)
+    build = ROOT / "build" if flavour == "release" else ROOT / "build" / flavour
+    env = dict(os.environ, CONNECTD_BUILD=str(build), CONNECTD_TEST_LEVEL=level)
+    command = [sys.executable, "-m", "pytest", "-q", "-rfEs", "--durations=8", "-p", "no:cacheprovider",
+               f"--junitxml={report}", *([] if expression is None else ["-k", expression]),
+               *[str(ROOT / p) for p in paths]]
+    print(f"pytest {label}", flush=True)
+    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    results = parse_junit(report, label)
+    # 5: nothing collected, which a -k that names only unit tests may mean.
+    if code == 5 and expression is not None:
+        return results
+    return with_exit(results, f"pytest.{label}", code, "see above")
+
+
+def read_allowed(path):
+    """[(name pattern, reason)] of allowed-skips.txt: "NAME | REASON" a line, '#' begins a comment."""
+    allowed = []
+    for line in path.read_text().splitlines():
+        line = line.split("#")[0].strip()
+        if line:
+            name, _, reason = line.partition("|")
+            allowed.append((name.strip(), reason.strip()))
+    return allowed
+
+
+def judge_skips(results, allowed):
+    """Turns every skip that is not allowed, by name and reason, into a failure."""
+    judged = []
+    for r in results:
+        if r.outcome == "skipped" and not any(
+                fnmatch.fnmatchcase(r.name, name) and reason and reason in r.detail for name, reason in allowed):
+            r = Result(r.name, "failed", f"skipped, but not in tests/allowed-skips.txt: {r.detail}")
+        judged.append(r)
+    return judged
+
+
+def summary(results):
+    count = collections.Counter(r.outcome for r in results)
+    return f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped"
+
+
+def plan(args):
+    """Runs what the level and flavour ask for, in order of how quickly it tells."""
+    if args.only:
+        results = run_units(args.only, args.expression)
+        if args.only == "tsan":
+            return results + run_pytest("tsan", ["tests/fault"], args.level, "tsan", args.expression or "kill")
+        return results + run_pytest("asan", ["tests/scenario"], args.level, "asan", args.expression)
+    results = [] if args.expression else run_checks()
+    results += run_units("dev", args.expression)
+    results += run_pytest("tools", ["tests/tools"], args.level, "release", args.expression)
+    results += run_pytest("scenario", ["tests/scenario"], args.level, "release", args.expression)
+    results += run_pytest("fault", ["tests/fault"], args.level, "release", args.expression)
+    if args.level != "everyday":
+        for flavour in ("asan", "tsan"):
+            results += run_units(flavour, args.expression)
+        results += run_pytest("asan", ["tests/scenario"], "everyday", "asan", args.expression)
+        results += run_pytest("tsan", ["tests/fault"], "everyday", "tsan", args.expression or "kill")
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--level", choices=["everyday", "ci", "long"], default="everyday")
+    parser.add_argument("--only", choices=["asan", "tsan"])
+    parser.add_argument("-k", dest="expression")
+    args = parser.parse_args()
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir(parents=True)
+    begun = time.monotonic()
+    results = judge_skips(plan(args), read_allowed(ROOT / "tests" / "allowed-skips.txt"))
+    for r in results:
+        if r.outcome != "passed":
+            print(f"{r.outcome.upper()} {r.name}: {r.detail.splitlines()[0] if r.detail else ''}")
+    print(f"{time.monotonic() - begun:.0f} s")
+    print(summary(results), flush=True)
+    sys.exit(1 if any(r.outcome == "failed" for r in results) or not results else 0)
+
+
+if __name__ == "__main__":
+    main()
