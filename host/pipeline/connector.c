@@ -1,0 +1,491 @@
+/* One connector: its runner process from start to end, its tasks, its failures. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "connectd/abi.h"
+#include "pipeline/pipeline_int.h"
+#include "pipeline/validate.h"
+
+#define LOCK_RETRY_MS 20
+
+void connector_start_timer(struct loop_timer *timer)
+{
+    struct connector *c =
+        (struct connector *)(void *)((char *)timer - offsetof(struct connector, restart_timer));
+    connector_start(c);
+}
+
+struct connector *connector_find(struct pipeline *p, const char *name)
+{
+    for (size_t i = 0; i < p->n_connectors; i++) {
+        if (strcmp(p->connectors[i]->name, name) == 0) {
+            return p->connectors[i];
+        }
+    }
+    return NULL;
+}
+
+int64_t connector_number(const struct connector *c, const char *key, int64_t fallback)
+{
+    const char *text = kv_get(&c->effective, key);
+    int64_t v = 0;
+    return text != NULL && str_to_i64(text, &v) == 0 ? v : fallback;
+}
+
+static void free_tasks(struct connector *c)
+{
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        task_free(c->tasks[i]);
+    }
+    free(c->tasks);
+    c->tasks = NULL;
+    c->n_tasks = 0;
+}
+
+void connector_free(struct connector *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    loop_timer_clear(&c->p->loop, &c->restart_timer);
+    peer_free(c->peer);
+    free_tasks(c);
+    map_free(c->resolved);
+    kv_free(&c->config);
+    kv_free(&c->effective);
+    free(c->name);
+    free(c->file);
+    free(c->invalid);
+    free(c);
+}
+
+/* Counts for "ready" once: it runs, or it has failed and says so. */
+void connector_settle(struct connector *c)
+{
+    if (c->settled) {
+        return;
+    }
+    for (size_t i = 0; i < c->n_tasks && c->state == STATE_RUNNING; i++) {
+        if (c->tasks[i]->state != STATE_RUNNING && c->tasks[i]->state != STATE_FAILED) {
+            return;
+        }
+    }
+    c->settled = 1;
+    mutex_lock(&c->p->lock);
+    c->p->unsettled--;
+    cond_broadcast(&c->p->changed);
+    mutex_unlock(&c->p->lock);
+}
+
+void connector_send(struct connector *c, struct buf *frames)
+{
+    if (c->peer != NULL && c->kill_cause == KILL_NONE) {
+        peer_send_control(c->peer, frames);
+    }
+}
+
+void connector_kill(struct connector *c, int cause, int stage, const char *message)
+{
+    if (c->peer == NULL || c->kill_cause != KILL_NONE) {
+        return;
+    }
+    c->kill_cause = cause;
+    c->kill_stage = stage;
+    (void)snprintf(c->kill_message, sizeof(c->kill_message), "%s", message);
+    peer_kill(c->peer);
+}
+
+/* ---- failing ---- */
+
+static void plan_restart(struct connector *c, int64_t retry_after_ms)
+{
+    int64_t wait = restart_failed(&c->restart, c, retry_after_ms, &c->condition);
+    if (wait >= 0 && !c->p->stopping) {
+        loop_timer_set(&c->p->loop, &c->restart_timer, wait);
+    } else {
+        for (size_t i = 0; i < c->n_tasks; i++) {
+            sink_leave(c->tasks[i]);
+        }
+    }
+}
+
+static void failed(struct connector *c, const char *cause, int stage, const char *message)
+{
+    c->state = STATE_FAILED;
+    failure_set(&c->failure, cause, stage, message, -1);
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        c->tasks[i]->state = STATE_FAILED;
+    }
+    LOG_ERROR("pipeline", "connector %s failed in %s (%s): %s", c->name,
+              stage != LINK_STAGE_NONE ? link_stage_name(stage) : "its runner", cause, message);
+    plan_restart(c, -1);
+    connector_settle(c);
+}
+
+/* The first slot that says that plugin code was running, or NONE. *ret_task: whose. */
+static int running_stage(struct connector *c, int64_t *ret_task)
+{
+    const struct link_shared *s = peer_shared(c->peer);
+    *ret_task = -1;
+    for (size_t i = 0; i < c->n_tasks && i < peer_slots(c->peer); i++) {
+        int stage = atomic_load(&s->task[i].stage);
+        if (stage != LINK_STAGE_NONE) {
+            *ret_task = (int64_t)i;
+            return stage;
+        }
+    }
+    return atomic_load(&s->control.stage);
+}
+
+static void describe_death(struct connector *c, int status, int stage, char cause[24],
+                           char message[1024])
+{
+    if (c->kill_cause == KILL_DEADLINE || c->kill_cause == KILL_ABI) {
+        (void)snprintf(cause, 24, "%s", c->kill_cause == KILL_DEADLINE ? "deadline" : "abi");
+        (void)snprintf(message, 1024, "%s", c->kill_message);
+    } else if (c->kill_cause == KILL_STOP) {
+        (void)snprintf(cause, 24, "fatal");
+        (void)snprintf(message, 1024, "%s", c->kill_message);
+    } else if (WIFSIGNALED(status)) {
+        (void)snprintf(cause, 24, "SIG%s", sigabbrev_np(WTERMSIG(status)));
+        (void)snprintf(message, 1024, "the runner was ended by SIG%s%s%s",
+                       sigabbrev_np(WTERMSIG(status)), stage != LINK_STAGE_NONE ? " in " : "",
+                       link_stage_name(stage));
+    } else {
+        (void)snprintf(cause, 24, "exit %d", WEXITSTATUS(status));
+        (void)snprintf(message, 1024, "the runner exited with status %d%s%s", WEXITSTATUS(status),
+                       stage != LINK_STAGE_NONE ? " in " : "", link_stage_name(stage));
+    }
+}
+
+static void dead(void *arg, int status)
+{
+    struct connector *c = arg;
+    int64_t task = -1;
+    int stage = running_stage(c, &task);
+    if (c->kill_cause != KILL_NONE && c->kill_stage != LINK_STAGE_NONE) {
+        stage = c->kill_stage;
+    }
+    char cause[24];
+    char message[1024];
+    describe_death(c, status, stage, cause, message);
+    peer_free(c->peer);
+    c->peer = NULL;
+    int was = c->phase;
+    c->phase = CONNECTOR_DOWN;
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        struct task *t = c->tasks[i];
+        task_down(t);
+        if (was != CONNECTOR_STOPPING) {
+            failure_set(&t->failure, cause, stage, message, -1);
+        }
+    }
+    if (was == CONNECTOR_STOPPING) {
+        c->state = STATE_UNASSIGNED;
+        connector_progress(c);
+        return;
+    }
+    failed(c, cause, stage, message);
+}
+
+/* ---- frames about the connector itself ---- */
+
+static void ask_fan_out(struct connector *c)
+{
+    struct link_fan_out f = {.max_tasks = (uint32_t)c->tasks_max};
+    struct buf out = BUF_INIT(0);
+    link_put_fan_out(&out, &f);
+    c->phase = CONNECTOR_FANNING;
+    connector_send(c, &out);
+    buf_free(&out);
+}
+
+static int make_tasks(struct connector *c, const struct link_tasks *f, struct err *err)
+{
+    if (f->n_tasks > (uint32_t)c->tasks_max) {
+        return err_set(err, ERR_DATA, "fan_out made %u tasks, more than tasks.max %d", f->n_tasks,
+                       (int)c->tasks_max);
+    }
+    /* The same number as before a restart: keep the tasks, and with them counters and partitions. */
+    if (c->n_tasks == f->n_tasks && c->tasks != NULL) {
+        return 0;
+    }
+    free_tasks(c);
+    c->tasks = calloc(f->n_tasks + 1, sizeof(struct task *));
+    if (c->tasks == NULL) {
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; i < f->n_tasks; i++) {
+        TRY(task_new(c, i, &f->tasks[i], &c->tasks[i], err));
+        c->n_tasks++;
+    }
+    return 0;
+}
+
+static void got_tasks(struct connector *c, const struct link_frame *f)
+{
+    struct err err = ERR_INIT;
+    struct arena *a = arena_new(LINK_CONTROL_MAX * 4);
+    struct link_tasks tasks;
+    int rc = a != NULL ? link_get_tasks(f, a, &tasks, &err)
+                       : err_set(&err, ERR_NOMEM, "out of memory");
+    rc = rc != 0 ? rc : make_tasks(c, &tasks, &err);
+    arena_free(a);
+    if (rc != 0 || c->phase != CONNECTOR_FANNING) {
+        connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT, rc != 0 ? err.msg : "tasks unasked for");
+        return;
+    }
+    c->phase = CONNECTOR_UP;
+    c->state = STATE_RUNNING;
+    c->condition = CONDITION_NONE;
+    restart_running(&c->restart);
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        task_start(c->tasks[i]);
+    }
+    connector_settle(c);
+}
+
+static const char *connector_cause(const struct link_failed *f)
+{
+    if (f->abi) {
+        return "abi";
+    }
+    switch (f->status) {
+    case ERR_CONFIG:
+        return "config";
+    case ERR_IO:
+        return "io";
+    case ERR_RETRIABLE:
+        return "retriable";
+    case ERR_UNSUPPORTED:
+        return "unsupported";
+    default:
+        return "fatal";
+    }
+}
+
+static void got_failed(struct connector *c, const struct link_frame *f)
+{
+    struct link_failed failure;
+    struct err err = ERR_INIT;
+    if (link_get_failed(f, &failure, &err) != 0) {
+        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        return;
+    }
+    char message[1024];
+    (void)snprintf(message, sizeof(message), "%.*s", (int)failure.message.len,
+                   failure.message.ptr != NULL ? (const char *)failure.message.ptr : "");
+    c->phase = CONNECTOR_DOWN;
+    c->kill_cause = KILL_STOP;
+    peer_free(c->peer);
+    c->peer = NULL;
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        task_down(c->tasks[i]);
+    }
+    failed(c, connector_cause(&failure), failure.stage, message);
+}
+
+static void got_log(struct connector *c, const struct link_frame *f)
+{
+    struct link_log line;
+    if (link_get_log(f, &line, NULL) != 0 || line.text.ptr == NULL) {
+        return;
+    }
+    int level = line.level < LOG_LEVEL_ERROR   ? LOG_LEVEL_ERROR
+                : line.level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG
+                                               : line.level;
+    char keys[TOPIC_NAME_MAX + 64];
+    int n = snprintf(keys, sizeof(keys), "connector=%s", c->name);
+    if (f->task != LINK_NO_TASK && n > 0) {
+        (void)snprintf(keys + n, sizeof(keys) - (size_t)n, " task=%u", f->task);
+    }
+    log_write(level, "plugin", keys, "%.*s", (int)line.text.len, (const char *)line.text.ptr);
+}
+
+static void got_ready(struct connector *c, const struct link_frame *f)
+{
+    struct link_ready ready;
+    struct err err = ERR_INIT;
+    if (link_get_ready(f, &ready, &err) != 0 || c->phase != CONNECTOR_LOADING) {
+        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "it was ready twice or not readably");
+        return;
+    }
+    LOG_DEBUG("pipeline", "connector %s: runner pid %d ready, sandbox %.*s", c->name,
+              (int)peer_pid(c->peer), (int)ready.sandbox.len,
+              ready.sandbox.ptr != NULL ? (const char *)ready.sandbox.ptr : "");
+    ask_fan_out(c);
+}
+
+static void frame(void *arg, const struct link_frame *f, uint8_t **body)
+{
+    struct connector *c = arg;
+    if (c->kill_cause != KILL_NONE) {
+        return;
+    }
+    if (f->type == LINK_LOG) {
+        got_log(c, f);
+    } else if (f->task != LINK_NO_TASK) {
+        if (f->task < c->n_tasks) {
+            task_frame(c->tasks[f->task], f, body);
+        } else {
+            connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "a frame for a task that isn't there");
+        }
+    } else if (f->type == LINK_READY) {
+        got_ready(c, f);
+    } else if (f->type == LINK_TASKS) {
+        got_tasks(c, f);
+    } else if (f->type == LINK_FAILED) {
+        got_failed(c, f);
+    } else {
+        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
+    }
+}
+
+/* ---- starting ---- */
+
+static int put_hello(struct connector *c, struct buf *out)
+{
+    struct link_hello f = {
+        .version = LINK_VERSION,
+        .max_tasks = (uint32_t)c->tasks_max,
+        .connector = slice_str(c->name),
+        .plugin_path = slice_str(c->class_->copy),
+        .class_name = slice_str(c->class_->name),
+        .data_dir = slice_str(c->p->host->data_dir),
+        .memory_limit_bytes =
+            (uint64_t)connector_number(c, "memory.limit.bytes", (int64_t)256 << 20),
+        .hold_bytes = (uint64_t)c->p->host->hold_bytes,
+        .window_bytes = SOURCE_WINDOW_BYTES,
+        .log_level = (uint32_t)log_get_level(),
+        .n_config = (uint32_t)c->effective.n,
+    };
+#ifdef CONNECTD_SANITIZER
+    f.memory_limit_bytes = 0;
+#endif
+    f.config = calloc(c->effective.n + 1, sizeof(*f.config));
+    if (f.config == NULL) {
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < c->effective.n; i++) {
+        f.config[i].key = slice_str(c->effective.items[i].key);
+        f.config[i].value = slice_str(c->effective.items[i].value);
+    }
+    link_put_hello(out, &f);
+    free(f.config);
+    return out->error;
+}
+
+static int spawn(struct connector *c, struct err *err)
+{
+    char lock[4200];
+    int n = snprintf(lock, sizeof(lock), "%s/%s.lock", c->p->run_dir, c->name);
+    if (n < 0 || (size_t)n >= sizeof(lock)) {
+        return err_set(err, ERR_CONFIG, "path of the run lock is too long");
+    }
+    struct peer_options o = {.runner = c->p->runner,
+                             .lock_path = lock,
+                             .n_slots = (uint32_t)c->tasks_max,
+                             .envp = c->p->envp,
+                             .frame = frame,
+                             .dead = dead,
+                             .arg = c};
+    TRY(peer_spawn(&c->p->loop, &o, &c->peer, err));
+    c->kill_cause = KILL_NONE;
+    c->kill_stage = LINK_STAGE_NONE;
+    struct buf out = BUF_INIT(LINK_CONTROL_MAX);
+    int rc = put_hello(c, &out);
+    if (rc == 0) {
+        c->phase = CONNECTOR_LOADING;
+        connector_send(c, &out);
+    }
+    buf_free(&out);
+    return rc != 0 ? err_set(err, rc, "its config is too large") : 0;
+}
+
+static int may_start(const struct connector *c)
+{
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        if (!task_is_idle(c->tasks[i])) {
+            return 0; /* what it had sent is still on its way to the disk */
+        }
+    }
+    return c->phase == CONNECTOR_DOWN && c->peer == NULL;
+}
+
+void connector_start(struct connector *c)
+{
+    if (c->invalid != NULL || c->p->stopping) {
+        return;
+    }
+    if (!may_start(c)) {
+        loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
+        return;
+    }
+    struct err err = ERR_INIT;
+    int rc = spawn(c, &err);
+    if (rc == ERR_BUSY) {
+        loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
+        return;
+    }
+    if (rc != 0) {
+        peer_free(c->peer);
+        c->peer = NULL;
+        c->phase = CONNECTOR_DOWN;
+        failed(c, "io", LINK_STAGE_NONE, err.msg);
+        return;
+    }
+    int again = c->failure.present;
+    c->restarts += again;
+    c->state = again ? STATE_RESTARTING : STATE_UNASSIGNED;
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        c->tasks[i]->state = STATE_RESTARTING;
+        c->tasks[i]->restarts++;
+    }
+}
+
+/* ---- stopping ---- */
+
+void connector_stop(struct connector *c)
+{
+    loop_timer_clear(&c->p->loop, &c->restart_timer);
+    if (c->peer == NULL) {
+        return;
+    }
+    c->phase = CONNECTOR_STOPPING;
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        task_stop(c->tasks[i]);
+    }
+    connector_progress(c);
+}
+
+void connector_progress(struct connector *c)
+{
+    if (c->phase != CONNECTOR_STOPPING || c->peer == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        if (!task_is_idle(c->tasks[i])) {
+            return;
+        }
+    }
+    struct buf out = BUF_INIT(0);
+    link_put_empty(&out, LINK_EXIT, LINK_NO_TASK);
+    connector_send(c, &out);
+    buf_free(&out);
+}
+
+int connector_is_down(const struct connector *c)
+{
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        if (!task_is_idle(c->tasks[i])) {
+            return 0;
+        }
+    }
+    return c->peer == NULL;
+}

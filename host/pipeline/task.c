@@ -1,0 +1,270 @@
+/* One task: made, started, running, failed, started again, stopped. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "connectd/abi.h"
+#include "pipeline/pipeline_int.h"
+
+static void restart_now(struct loop_timer *timer)
+{
+    struct task *t = (struct task *)(void *)((char *)timer - offsetof(struct task, restart_timer));
+    if (!task_is_idle(t)) {
+        loop_timer_set(&t->connector->p->loop, timer, 20);
+        return;
+    }
+    t->restarts++;
+    t->state = STATE_RESTARTING;
+    task_start(t);
+}
+
+int task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
+             struct task **ret, struct err *err)
+{
+    struct task *t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    t->connector = c;
+    t->id = id;
+    t->commits_end = &t->commits;
+    t->restart_timer.fire = restart_now;
+    t->failure.record_index = -1;
+    int rc = topic_stream_open(c->p->engine, &t->stream, err);
+    for (uint32_t i = 0; rc == 0 && i < config->n_config; i++) {
+        char *key = strndup((const char *)config->config[i].key.ptr, config->config[i].key.len);
+        char *value =
+            strndup((const char *)config->config[i].value.ptr, config->config[i].value.len);
+        struct kv kv = {.key = key, .value = value};
+        rc = key != NULL && value != NULL ? kv_add(&t->config, &kv) : ERR_NOMEM;
+        free(key);
+        free(value);
+    }
+    if (rc != 0) {
+        task_free(t);
+        return err_set(err, rc, "cannot make task %u", id);
+    }
+    *ret = t;
+    return 0;
+}
+
+void task_free(struct task *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    BUG_ON(t->n_submitted != 0);
+    struct loop *l = &t->connector->p->loop;
+    loop_timer_clear(l, &t->restart_timer);
+    loop_timer_clear(l, &t->retry_timer);
+    commit_drop_queued(t);
+    sink_leave(t);
+    topic_stream_close(t->stream);
+    kv_free(&t->config);
+    free(t);
+}
+
+int task_is_idle(const struct task *t)
+{
+    return !t->live && t->n_submitted == 0;
+}
+
+/* The task's configuration: what the class's fan_out said, as pairs for the frame. */
+static int put_start(struct task *t, struct buf *out)
+{
+    struct link_start f = {.n_tasks = (uint32_t)t->connector->n_tasks,
+                           .n_config = (uint32_t)t->config.n};
+    f.config = calloc(t->config.n + 1, sizeof(*f.config));
+    if (f.config == NULL) {
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < t->config.n; i++) {
+        f.config[i].key = slice_str(t->config.items[i].key);
+        f.config[i].value = slice_str(t->config.items[i].value);
+    }
+    link_put_start(out, t->id, &f);
+    free(f.config);
+    return out->error;
+}
+
+void task_start(struct task *t)
+{
+    BUG_ON(!task_is_idle(t));
+    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+    commit_drop_queued(t);
+    topic_stream_reset(t->stream);
+    t->next_seq = 1;
+    t->refusing = 0;
+    t->holding = 0;
+    loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
+    struct buf out = BUF_INIT(0);
+    if (put_start(t, &out) == 0) {
+        t->live = 1;
+        connector_send(t->connector, &out);
+    } else {
+        task_failed(t, "fatal", LINK_STAGE_CREATE, "out of memory", -1, -1);
+    }
+    buf_free(&out);
+}
+
+void task_stop(struct task *t)
+{
+    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+    t->stopping = 1;
+    if (!t->live) {
+        return;
+    }
+    struct buf out = BUF_INIT(0);
+    link_put_empty(&out, LINK_STOP, t->id);
+    if (out.error == 0) {
+        connector_send(t->connector, &out);
+    }
+    buf_free(&out);
+}
+
+static void end_run(struct task *t)
+{
+    t->live = 0;
+    loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
+    t->holding = 0;
+    commit_drop_queued(t);
+    sink_down(t);
+}
+
+void task_down(struct task *t)
+{
+    end_run(t);
+    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+}
+
+void task_failed(struct task *t, const char *cause, int stage, const char *message,
+                 int64_t record_index, int64_t retry_after_ms)
+{
+    struct connector *c = t->connector;
+    end_run(t);
+    failure_set(&t->failure, cause, stage, message, record_index);
+    t->state = STATE_FAILED;
+    int64_t wait = restart_failed(&t->restart, c, retry_after_ms, &t->condition);
+    LOG_ERROR("pipeline", "connector %s task %u failed in %s (%s): %s", c->name, t->id,
+              link_stage_name(stage), cause, message);
+    connector_settle(c);
+    if (wait >= 0 && !t->stopping && c->phase == CONNECTOR_UP) {
+        loop_timer_set(&c->p->loop, &t->restart_timer, wait);
+    } else if (wait < 0) {
+        sink_leave(t); /* it won't come back by itself: the others take its partitions */
+    }
+    connector_progress(c);
+}
+
+static void started(struct task *t)
+{
+    t->state = STATE_RUNNING;
+    if (t->condition == CONDITION_UNRESPONSIVE) {
+        t->condition = CONDITION_NONE;
+    }
+    restart_running(&t->restart);
+    if (t->connector->class_->kind == CTD_KIND_SINK) {
+        sink_started(t);
+    }
+    connector_settle(t->connector);
+}
+
+/* The contract's word for what ended a call. */
+static const char *cause_of(const struct link_failed *f)
+{
+    if (f->abi) {
+        return "abi";
+    }
+    switch (f->status) {
+    case ERR_CONFIG:
+        return "config";
+    case ERR_DATA:
+    case ERR_LIMIT:
+        return "data";
+    case ERR_IO:
+    case ERR_NOSPC:
+        return "io";
+    case ERR_RETRIABLE:
+    case ERR_STALE:
+    case ERR_TIMEOUT:
+        return "retriable";
+    case ERR_NOMEM:
+        return "memory";
+    case ERR_UNSUPPORTED:
+        return "unsupported";
+    case ERR_FENCED:
+        return "fenced";
+    default:
+        return "fatal";
+    }
+}
+
+static void got_failed(struct task *t, const struct link_frame *f)
+{
+    struct link_failed failed;
+    struct err err = ERR_INIT;
+    if (link_get_failed(f, &failed, &err) != 0) {
+        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        return;
+    }
+    char message[1024];
+    (void)snprintf(message, sizeof(message), "%.*s", (int)failed.message.len,
+                   failed.message.ptr != NULL ? (const char *)failed.message.ptr : "");
+    if (f->type == LINK_NOTE) {
+        failure_set(&t->failure, cause_of(&failed), failed.stage, message, failed.record_index);
+        return;
+    }
+    if (t->stopping) {
+        end_run(t);
+        t->state = STATE_FAILED;
+        failure_set(&t->failure, cause_of(&failed), failed.stage, message, failed.record_index);
+        connector_progress(t->connector);
+        return;
+    }
+    task_failed(t, cause_of(&failed), failed.stage, message, failed.record_index,
+                failed.retry_after_ms);
+}
+
+void task_frame(struct task *t, const struct link_frame *f, uint8_t **body)
+{
+    if (!t->live && f->type != LINK_COMMIT) {
+        return; /* a late word of a run that has ended */
+    }
+    switch (f->type) {
+    case LINK_STARTED:
+        started(t);
+        break;
+    case LINK_STOPPED:
+        end_run(t);
+        t->state = STATE_UNASSIGNED;
+        connector_progress(t->connector);
+        break;
+    case LINK_FAILED:
+    case LINK_NOTE:
+        got_failed(t, f);
+        break;
+    case LINK_COMMIT:
+        commit_receive(t, f, body);
+        break;
+    case LINK_RESOLVE:
+        source_resolve(t, f);
+        break;
+    case LINK_GET_OFFSET:
+        source_get_offset(t, f);
+        break;
+    case LINK_OPENED:
+        sink_opened(t, f);
+        break;
+    case LINK_CLOSED:
+        sink_closed(t, f);
+        break;
+    case LINK_CREDIT:
+        sink_credit(t, f);
+        break;
+    default:
+        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
+        break;
+    }
+}
