@@ -1,13 +1,18 @@
-"""Fixtures of the scenario tests: `host` makes hosts in folders of their own and ends them after the test."""
+"""Fixtures of scenario and fault tests: `host` makes hosts in folders of their own and ends them after the test."""
+import pathlib
 import shutil
+import sys
 
-import connectd
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "scenario"))
+import connectd  # noqa: E402  (the path is set above)
 
 
 @pytest.fixture
 def host(tmp_path):
     """host(config, pipelines, name="a", env={}) -> connectd.Host, not started."""
+    assert connectd.binary().exists(), f"no {connectd.binary()}: ./dev build"
     made = []
 
     def make(config="", pipelines=None, name="a", env=None):
@@ -17,9 +22,3 @@ def host(tmp_path):
     for one in made:
         one.end()
     shutil.rmtree(tmp_path, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def built():
-    """Every test here needs the binaries; without them each would fail with less to say."""
-    assert connectd.binary().exists(), f"no {connectd.binary()}: ./dev build"

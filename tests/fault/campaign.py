@@ -1,0 +1,212 @@
+"""Crash campaigns: how many cycles, what is printed, and the kill -9 one itself."""
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import time
+
+import connectd
+import verify
+from connectd import kill_if_alive, wait_until
+from load import Load
+from pipelines import file_sink, file_source, sqlite_sink
+
+CYCLES = {"everyday": 50, "ci": 200, "long": 2000}
+MIN_UNITS = 16      # in flight at the crash
+MIN_ACKED = 100     # since the last crash
+MIN_SHARE = 0.8     # of cycles in which work was still un-acked
+# A data directory is changed for a fresh one after so many cycles: all that it holds is read in each.
+CYCLES_PER_HOST = 100
+PARTITIONS = 4
+
+
+def cycles():
+    """How many cycles this level asks for; sanitizer builds do the everyday number."""
+    return int(os.environ.get("CONNECTD_CYCLES", CYCLES[connectd.LEVEL]))
+
+
+def seed():
+    return int(os.environ.get("CONNECTD_SEED", "0")) or int.from_bytes(os.urandom(4), "little")
+
+
+def build_id():
+    """What was tested: the ELF build id of the binary."""
+    out = subprocess.run(["readelf", "-n", connectd.binary()], capture_output=True, text=True, check=False).stdout
+    found = [l.split(":")[1].strip() for l in out.splitlines() if "Build ID" in l]
+    return f"{connectd.BUILD.name}:{found[0][:12] if found else 'none'}"
+
+
+@dataclasses.dataclass
+class Report:
+    """One campaign, in one line. As a context it prints itself and counts what verify found."""
+    name: str
+    seed: int
+    cycles: int = 0
+    unfinished: int = 0   # cycles with MIN_UNITS in flight of which something stayed without an ack
+    in_flight: int = 0
+    acked: int = 0        # of hosts that are done
+    load: Load = None     # of the host that runs
+    lost: int = 0
+    dup: int = 0
+    control: str = "not run"
+    begun: float = dataclasses.field(default_factory=time.monotonic)
+
+    def share(self):
+        return self.unfinished / self.cycles if self.cycles else 0.0
+
+    def cycle(self, flying, unacked):
+        self.cycles += 1
+        self.in_flight += flying
+        self.unfinished += flying >= MIN_UNITS and unacked > 0
+
+    def follow(self, load):
+        """The load of a fresh host; what the one before had acked stays counted."""
+        self.acked += len(self.load.acked) if self.load else 0
+        self.load = load
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.follow(None)
+        self.lost += isinstance(error, verify.Loss)
+        self.dup += isinstance(error, verify.Duplicate)
+        self.print()
+
+    def print(self):
+        print(f"campaign {self.name}: build={build_id()} seed={self.seed} cycles={self.cycles} "
+              f"in_flight_avg={self.in_flight / max(self.cycles, 1):.1f} unacked_share={self.share():.0%} "
+              f"acked={self.acked} lost={self.lost} dup={self.dup} control={self.control} "
+              f"wall={time.monotonic() - self.begun:.1f}s", flush=True)
+
+
+def pause_ms(rng):
+    """How long the load goes on once enough is acked: log-uniform 1 to 500 ms, 1 in 50 up to 3 s."""
+    return rng.uniform(500, 3000) if rng.random() < 0.02 else 10 ** rng.uniform(0, 2.7)
+
+
+class Source:
+    """A file that grows, and how much of it is in the topic."""
+
+    def __init__(self, host, path):
+        self.host, self.path, self.lines = host, path, []
+
+    def append(self, n):
+        new = [f"line {len(self.lines) + i}" for i in range(n)]
+        self.lines += new
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write("".join(l + "\n" for l in new))
+
+    def waiting(self):
+        return len(self.lines) - sum(self.host.ends("lines") or [0])
+
+
+class Bench:
+    """One data directory under load: REST writers, a source, two sinks."""
+
+    def __init__(self, folder, control=None, source_file="in.txt"):
+        env = {"CONNECTD_CONTROL": control} if control else {}
+        self.config = f"topics:\n  acks: {{partitions: {PARTITIONS}}}\n  lines: {{partitions: 2}}\n"
+        quick = {"restart_backoff_ms": 20, "restart_backoff_max_ms": 20}
+        self.pipelines = {
+            "in": file_source("in", str(source_file), "lines", batch_size=20, **quick),
+            "db": sqlite_sink("db", "acks", "acks.db", tasks_max=2, **quick),
+            "out": file_sink("out", "lines", "out.txt", **quick)}
+        self.host = connectd.Host(folder, self.config, self.pipelines, env)
+        self.load = Load("acks")
+        self.acks = verify.Topic(self.host, "acks", PARTITIONS)
+        self.lines = verify.Topic(self.host, "lines", 2)
+        self.source = Source(self.host, self.host.dir / source_file)
+        self.source.append(1)
+
+    def check(self):
+        """All earlier records, each time."""
+        self.acks.read()
+        verify.check_acked(self.acks, self.load)
+        verify.check_units(self.acks, self.load)
+        self.lines.read()
+        verify.check_lines(self.lines, self.source.lines)
+        verify.check_table(self.host.path("acks.db"), "acks", self.acks)
+
+    def check_all_arrived(self):
+        """After the last cycle: what is in the topics is in the table once, in the file at least once."""
+        host = self.host
+        host.wait_running("in", "db", "out", seconds=30)
+        wait_until(lambda: self.source.waiting() == 0, "the source has read all", 30)
+        self.check()
+        assert self.lines.total() == len(self.source.lines)
+        wait_until(lambda: len(verify.table_rows(host.path("acks.db"), "acks")) >= self.acks.total(),
+                   "every record has its row", 30)
+        assert verify.check_table(host.path("acks.db"), "acks", self.acks) == self.acks.total()
+        wait_until(lambda: set(host.path("out.txt").read_text().split("\n")[:-1]) >= set(self.source.lines),
+                   "every line is in the file", 30)
+        assert set(host.path("out.txt").read_text().split("\n")[:-1]) == set(self.source.lines)
+
+    def load_until(self, rng):
+        """Writers on; returns when enough is acked and a random time has passed, units in flight."""
+        acked = len(self.load.acked)
+        self.load.start(self.host.url)
+        wait_until(lambda: len(self.load.acked) >= acked + MIN_ACKED, f"{MIN_ACKED} acks", 20, every=0.001)
+        end = time.monotonic() + pause_ms(rng) / 1000
+        while time.monotonic() < end:
+            self.source.append(20)
+            connectd._never.wait(0.002)
+        self.source.append(rng.randint(400, 800))
+        wait_until(lambda: self.load.in_flight() >= MIN_UNITS, f"{MIN_UNITS} units in flight", 5, every=0.0005)
+
+
+def kill_host(bench, rng):
+    """The host alone, or with its runners in any order. Returns (units in flight, still un-acked)."""
+    victims = [bench.host.pid]
+    if rng.random() < 0.5:
+        victims += bench.host.runners()
+        rng.shuffle(victims)
+    for pid in victims:
+        kill_if_alive(pid)
+    flying = bench.load.freeze()
+    bench.host.wait_exit()
+    unacked = bench.load.drain()
+    bench.load.close()
+    bench.host.start()
+    return flying, unacked
+
+
+def kill_runners(bench, rng):
+    """One runner or all of them; the host goes on, and so do the writers. Counted: lines not yet in the topic."""
+    runners = bench.host.runners()
+    source = bench.host.runner_of("in")
+    victims = [source] if source and rng.random() < 0.5 else runners
+    for pid in victims:
+        kill_if_alive(pid, signal.SIGKILL)
+    waiting = bench.source.waiting() // 20  # a poll of 20 lines is a unit
+    flying = bench.load.freeze()
+    left = bench.load.drain(5.0)
+    bench.load.close()
+    assert left == 0, "a runner's death must not hold up anybody else's acks"
+    bench.host.wait_running("in", "db", "out", seconds=30)
+    return max(flying, waiting), waiting
+
+
+def run(folder, report, n, control=None, kinds=(kill_host, kill_runners)):
+    """n cycles, or with a control: until it is caught losing, at most n. Raises what verify found."""
+    rng = random.Random(report.seed)
+    bench = None
+    try:
+        for i in range(n):
+            if i % CYCLES_PER_HOST == 0:
+                if bench is not None:
+                    bench.check_all_arrived()
+                    bench.host.end()
+                bench = Bench(folder / f"host-{i}", control)
+                report.follow(bench.load)
+                bench.host.start().wait_running("in", "db", "out")
+            bench.load_until(rng)
+            report.cycle(*rng.choice(kinds)(bench, rng))
+            bench.check()
+        if control is None:
+            bench.check_all_arrived()
+    finally:
+        if bench is not None:
+            bench.load.close()
+            bench.host.end()

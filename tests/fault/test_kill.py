@@ -1,0 +1,19 @@
+"""kill -9 of host, runners, or both, under load, again and again; and a control that must lose."""
+import campaign
+import pytest
+import verify
+from campaign import MIN_SHARE, Report, kill_host, run
+
+CONTROL_CYCLES = 20
+
+
+def test_kill_control_acks_before_write_and_is_caught(tmp_path):
+    """The same campaign on a log that lies must fail, or it would prove nothing about the one that doesn't."""
+    with pytest.raises(verify.Loss), Report("kill-control", campaign.seed(), control="this is it") as report:
+        run(tmp_path, report, CONTROL_CYCLES, control="ack-before-write", kinds=(kill_host,))
+
+
+def test_kill_nine_loses_nothing(tmp_path):
+    with Report("kill", campaign.seed(), control="kill-control above") as report:
+        run(tmp_path, report, campaign.cycles())
+    assert report.share() >= MIN_SHARE, f"only {report.share():.0%} of the cycles had un-acked work"
