@@ -105,12 +105,14 @@ class Answers(http.server.BaseHTTPRequestHandler):
     """Takes records as the host does; stops answering when told to."""
     protocol_version = "HTTP/1.1"
     mute = threading.Event()
+    unanswered = threading.Semaphore(0)
     offset = 0
 
     def do_POST(self):
         records = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.mute.is_set():
             self.close_connection = True
+            self.unanswered.release()
             return
         places = []
         for _ in records:
@@ -133,7 +135,8 @@ def test_the_load_counts_what_is_acked_and_what_is_not():
     load.start(f"http://127.0.0.1:{server.server_address[1]}")
     wait_until(lambda: len(load.acked) >= 100, "100 acks")
     Answers.mute.set()
-    wait_until(lambda: load.in_flight() == 4, "all in flight")
+    for _ in load.writers:
+        assert Answers.unanswered.acquire(timeout=10)
     assert load.freeze() == 4
     assert load.drain(0.5) == 4
     assert not load.errors and len(load.acked) % 3 == 0
