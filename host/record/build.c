@@ -1,8 +1,9 @@
 /*
  * Building RecordBatch v2. No state beyond the caller's builder.
  *
- * Invariant: until record_builder_finish() the header's 61 bytes are reserved but not written; a failed append is
- * sticky in the output buffer, and finish puts the buffer back to where the batch began.
+ * Invariant: until record_builder_finish() the header's 61 bytes are reserved but not written; a
+ * failed append is sticky in the output buffer, and finish puts the buffer back to where the batch
+ * began.
  */
 #include "record/record.h"
 

@@ -1,4 +1,5 @@
-/* murmur2, 32 bits, with the seed and the byte order of Kafka's Java client; its default partitioner. No state. */
+/* murmur2, 32 bits, with the seed and the byte order of Kafka's Java client; its default
+ * partitioner. No state. */
 #include "record/record.h"
 
 #include <endian.h>

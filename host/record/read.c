@@ -1,8 +1,9 @@
 /*
- * Reading RecordBatch v2: header, checks of what others sent, walking records. No state, no allocation.
+ * Reading RecordBatch v2: header, checks of what others sent, walking records. No state, no
+ * allocation.
  *
- * Invariant: no length is believed before it was held against the bytes that are there, and no byte outside the
- * given range is read.
+ * Invariant: no length is believed before it was held against the bytes that are there, and no byte
+ * outside the given range is read.
  */
 #include "record/record.h"
 
