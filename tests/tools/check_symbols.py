@@ -13,15 +13,15 @@ PREFIXES = {
     "codec": "codec_ json_ yaml_ varint_ crc32c_",
     "daemon": "daemon_ main",
 }
-# Weak C++ symbols (templates of a library that got instantiated) are nobody's interface.
-DEFINED = re.compile(r"^(?:[0-9a-f]+)? *([A-TVX-Z]) (\S+)$")
+# Not U (wanted), V and W (weak: templates of a C++ library that got instantiated here).
+DEFINED = re.compile(r"^(?:[0-9a-f]+)? *([A-TX-Z]) (\S+)$")
 ENTRY = "ctd_module_v1"
 
 
 def nm(path, *options):
     out = subprocess.run(["nm", *options, path], capture_output=True, text=True, check=True).stdout
     found = (DEFINED.match(line) for line in out.splitlines())
-    return sorted({m[2] for m in found if m and m[1] != "U"})
+    return sorted({m[2] for m in found if m})
 
 
 def find(root):
