@@ -32,7 +32,7 @@ FOREIGN = {
     "dlfcn.h": {"runner"},
     "h2o.h": {"net"},
     "curl/curl.h": {"net"},
-    "simdjson.h": {"codec"},
+    "simdjson.h": {"record"},
     "yaml.h": {"codec"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
