@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ARENA_FIRST_BLOCK ((size_t)4096)
+#define ARENA_FIRST_BLOCK   ((size_t)4096)
 #define ARENA_DEFAULT_LIMIT ((size_t)64 << 20)
 
 struct block {

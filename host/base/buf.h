@@ -20,7 +20,10 @@ struct buf {
     int error;    /* 0, ERR_LIMIT or ERR_NOMEM; sticky until buf_clear() */
 };
 
-#define BUF_INIT(limit_bytes) {NULL, 0, 0, (limit_bytes), 0}
+#define BUF_INIT(limit_bytes)                                                                      \
+    {                                                                                              \
+        NULL, 0, 0, (limit_bytes), 0                                                               \
+    }
 
 void buf_init(struct buf *b, size_t limit_bytes);
 void buf_clear(struct buf *b); /* keeps the memory, forgets the contents and the error */

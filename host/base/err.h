@@ -10,30 +10,30 @@
 
 #include <stdint.h>
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE                __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* The first ten are the plugin ABI's own status codes (connectd/abi.h), number for number. */
 enum err_code {
     ERR_OK = 0,
-    ERR_CONFIG = -1,      /* the user wrote something that cannot work */
-    ERR_DATA = -2,        /* a record, file or frame is malformed */
-    ERR_IO = -3,          /* the operating system refused; sys_errno says how */
-    ERR_RETRIABLE = -4,   /* the same call may succeed later */
+    ERR_CONFIG = -1,    /* the user wrote something that cannot work */
+    ERR_DATA = -2,      /* a record, file or frame is malformed */
+    ERR_IO = -3,        /* the operating system refused; sys_errno says how */
+    ERR_RETRIABLE = -4, /* the same call may succeed later */
     ERR_FATAL = -5,
     ERR_CANCELLED = -6,
     ERR_NOMEM = -7,
     ERR_UNSUPPORTED = -8,
-    ERR_FENCED = -9,      /* a newer owner exists */
+    ERR_FENCED = -9, /* a newer owner exists */
     ERR_NOT_FOUND = -20,
     ERR_EXISTS = -21,
-    ERR_NOSPC = -22,      /* disk or quota full */
-    ERR_CORRUPT = -23,    /* stored bytes fail their checksum or shape */
+    ERR_NOSPC = -22,   /* disk or quota full */
+    ERR_CORRUPT = -23, /* stored bytes fail their checksum or shape */
     ERR_TIMEOUT = -24,
-    ERR_LIMIT = -25,      /* a byte or count limit was reached */
-    ERR_STALE = -26,      /* the caller acted on an older epoch or topic id */
-    ERR_INVAL = -27,      /* a programming error or an argument out of range */
-    ERR_BUSY = -28,       /* somebody else holds it */
+    ERR_LIMIT = -25, /* a byte or count limit was reached */
+    ERR_STALE = -26, /* the caller acted on an older epoch or topic id */
+    ERR_INVAL = -27, /* a programming error or an argument out of range */
+    ERR_BUSY = -28,  /* somebody else holds it */
 };
 
 struct err {
@@ -43,7 +43,13 @@ struct err {
 };
 
 /* Starts as "no error". */
-#define ERR_INIT {0, 0, {0}}
+#define ERR_INIT                                                                                   \
+    {                                                                                              \
+        0, 0,                                                                                      \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
 
 /* Each of these returns `code` (err_prefix: e's code), so that `return err_set(...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -15,9 +15,9 @@ struct map;
 struct map *map_new(void (*free_value)(void *)); /* NULL without memory */
 void map_free(struct map *m);                    /* NULL-safe */
 
-void *map_get(const struct map *m, const char *key); /* NULL when absent; borrowed */
+void *map_get(const struct map *m, const char *key);               /* NULL when absent; borrowed */
 int map_put(struct map *m, const char *key, void *value) MUST_USE; /* 0 or ERR_NOMEM; replaces */
-int map_del(struct map *m, const char *key); /* 1 if it was there, else 0 */
+int map_del(struct map *m, const char *key);                       /* 1 if it was there, else 0 */
 size_t map_count(const struct map *m);
 
 /* for (size_t i = 0; map_next(m, &i, &key, &value);) ... ; deleting the current key is allowed. */

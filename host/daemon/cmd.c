@@ -32,8 +32,8 @@ int cmd_paths_find(struct cmd_paths *ret, struct err *err)
     }
     if (p.bin_dir == NULL || p.runner == NULL) {
         cmd_paths_free(&p);
-        return err_set(err, ERR_CONFIG, "connectd-runner is neither in %s nor in ../libexec/connectd",
-                       self);
+        return err_set(err, ERR_CONFIG,
+                       "connectd-runner is neither in %s nor in ../libexec/connectd", self);
     }
     *ret = p;
     return 0;

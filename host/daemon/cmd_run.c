@@ -31,10 +31,11 @@
 
 #define START_DEADLINE_MS 60000
 
-static const char help[] =
-    "Usage: connectd run [-c FILE] [--set key=value]...\n\n"
-    "Runs the host until SIGTERM. FILE is ./connectd.yaml by default. When everything that can start\n"
-    "has started, one line goes to stdout: connectd ready rest=URL pid=N data=DIR. Logs go to stderr.\n";
+static const char help[] = "Usage: connectd run [-c FILE] [--set key=value]...\n\n"
+                           "Runs the host until SIGTERM. FILE is ./connectd.yaml by default. When "
+                           "everything that can start\n"
+                           "has started, one line goes to stdout: connectd ready rest=URL pid=N "
+                           "data=DIR. Logs go to stderr.\n";
 
 struct host {
     struct cmd_paths paths;
@@ -205,7 +206,9 @@ static int start(struct host *h, const struct config_input *in, struct err *err)
     TRY(lock_take(h->config.data_dir, &h->lock, err));
     TRY(cluster_id(h, err));
     TRY(start_rest(h, err));
+    rest_set_stage(h->rest, "recovering the log");
     TRY(start_log(h, err));
+    rest_set_stage(h->rest, "reading plugins and offsets");
     TRY(start_pipelines(h, err));
     return announce(h, err);
 }

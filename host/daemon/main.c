@@ -46,8 +46,9 @@ static int wrong_verb(const char *word)
         names[i] = verbs[i].name;
     }
     const char *near = str_nearest(word, names, N_VERBS);
-    (void)fprintf(stderr, "connectd: no verb '%s'%s%s%s\n", word, near != NULL ? " (did you mean " : "",
-                  near != NULL ? near : "", near != NULL ? "?)" : "");
+    (void)fprintf(stderr, "connectd: no verb '%s'%s%s%s\n", word,
+                  near != NULL ? " (did you mean " : "", near != NULL ? near : "",
+                  near != NULL ? "?)" : "");
     usage(stderr);
     return 2;
 }

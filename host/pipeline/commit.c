@@ -117,8 +117,7 @@ static int build_group(struct commit *c, struct err *err)
     if (t->connector->class_->kind != CTD_KIND_SINK) {
         return err_set(err, ERR_INVAL, "a source committed a sink's offsets");
     }
-    struct topic_group_offset *out =
-        arena_zalloc(c->arena, f->n_group_offsets * sizeof(*out));
+    struct topic_group_offset *out = arena_zalloc(c->arena, f->n_group_offsets * sizeof(*out));
     char *group = arena_printf(c->arena, "connect-%s", t->connector->name);
     if (out == NULL || group == NULL) {
         return err_set(err, ERR_NOMEM, "out of memory");
@@ -154,10 +153,8 @@ static void answer(struct commit *c, int status, const char *message)
         return;
     }
     size_t n = c->unit.n_appends;
-    struct link_committed f = {.seq = c->seq,
-                               .status = status,
-                               .flush = c->unit.ret_flush,
-                               .message = slice_str(message)};
+    struct link_committed f = {
+        .seq = c->seq, .status = status, .flush = c->unit.ret_flush, .message = slice_str(message)};
     struct link_commit_result *results =
         n > 0 ? arena_alloc(c->arena, n * sizeof(*results), _Alignof(struct link_commit_result))
               : NULL;
@@ -247,8 +244,7 @@ static void settle(struct task *t)
 
 static void done_on_core(struct loop_post *post)
 {
-    struct commit *c =
-        (struct commit *)(void *)((char *)post - offsetof(struct commit, done_post));
+    struct commit *c = (struct commit *)(void *)((char *)post - offsetof(struct commit, done_post));
     struct task *t = c->task;
     c->phase = COMMIT_DONE;
     t->n_submitted--;

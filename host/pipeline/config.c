@@ -81,8 +81,7 @@ static int read_environment(struct kv_list *keys)
     return 0;
 }
 
-static int read_sets(const struct config_input *in, struct kv_list *keys,
-                     struct findings *findings)
+static int read_sets(const struct config_input *in, struct kv_list *keys, struct findings *findings)
 {
     for (size_t i = 0; i < in->n_sets; i++) {
         const char *eq = strchr(in->sets[i], '=');

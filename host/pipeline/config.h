@@ -14,15 +14,16 @@
 
 struct kv {
     char *key, *value;
-    int line, column;             /* of the key */
+    int line, column; /* of the key */
     int value_line, value_column;
 };
 struct kv_list {
     struct kv *items;
     size_t n, cap;
 };
-int kv_add(struct kv_list *l, const struct kv *kv) MUST_USE; /* copies; ERR_NOMEM; replaces the same key */
-const char *kv_get(const struct kv_list *l, const char *key);  /* NULL when absent; borrowed */
+int kv_add(struct kv_list *l,
+           const struct kv *kv) MUST_USE; /* copies; ERR_NOMEM; replaces the same key */
+const char *kv_get(const struct kv_list *l, const char *key); /* NULL when absent; borrowed */
 const struct kv *kv_find(const struct kv_list *l, const char *key);
 int kv_copy(struct kv_list *dst, const struct kv_list *src) MUST_USE;
 void kv_free(struct kv_list *l);
@@ -69,10 +70,10 @@ struct host_config {
 };
 
 struct config_input {
-    const char *file;            /* -c FILE, or NULL: ./connectd.yaml if it exists */
-    const char *const *sets;     /* "key=value" */
+    const char *file;        /* -c FILE, or NULL: ./connectd.yaml if it exists */
+    const char *const *sets; /* "key=value" */
     size_t n_sets;
-    const char *bin_dir;         /* of the running binary, for the default plugin.path */
+    const char *bin_dir; /* of the running binary, for the default plugin.path */
     /* check only: read these instead of the host's connectors.dir; NULL: the host's */
     const char *const *paths;
     size_t n_paths;

@@ -233,8 +233,8 @@ static void got_tasks(struct connector *c, const struct link_frame *f)
     struct err err = ERR_INIT;
     struct arena *a = arena_new(LINK_CONTROL_MAX * 4);
     struct link_tasks tasks;
-    int rc = a != NULL ? link_get_tasks(f, a, &tasks, &err)
-                       : err_set(&err, ERR_NOMEM, "out of memory");
+    int rc =
+        a != NULL ? link_get_tasks(f, a, &tasks, &err) : err_set(&err, ERR_NOMEM, "out of memory");
     rc = rc != 0 ? rc : make_tasks(c, &tasks, &err);
     arena_free(a);
     if (rc != 0 || c->phase != CONNECTOR_FANNING) {

@@ -177,8 +177,8 @@ static int type_of(const char *text)
     static const struct {
         const char *text;
         int type;
-    } types[] = {{"BOOLEAN", OPTION_BOOL}, {"INT", OPTION_I64},    {"SHORT", OPTION_I64},
-                 {"LONG", OPTION_I64},     {"DOUBLE", OPTION_F64}, {"LIST", OPTION_LIST},
+    } types[] = {{"BOOLEAN", OPTION_BOOL},   {"INT", OPTION_I64},    {"SHORT", OPTION_I64},
+                 {"LONG", OPTION_I64},       {"DOUBLE", OPTION_F64}, {"LIST", OPTION_LIST},
                  {"PASSWORD", OPTION_SECRET}};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (str_eq(text, types[i].text)) {

@@ -26,9 +26,9 @@ struct plugin_class {
     uint32_t flags;       /* CTD_CLASSF_* */
     struct class_option *options;
     size_t n_options;
-    json_t *json;         /* owned: the class's object */
-    char *file;           /* the .so as found */
-    char *copy;           /* the host's own copy, or the same path when there is none */
+    json_t *json; /* owned: the class's object */
+    char *file;   /* the .so as found */
+    char *copy;   /* the host's own copy, or the same path when there is none */
 };
 
 /* Runs the describer on `so` with a deadline. Returns its JSON text in `out`. ERR_CONFIG with the plugin's own

@@ -8,9 +8,8 @@
 
 #include "base/str.h"
 
-void findings_add(struct findings *f, const char *file, int line, int column,
-                  const char *connector, const char *key, const char *suggestion, const char *fmt,
-                  ...)
+void findings_add(struct findings *f, const char *file, int line, int column, const char *connector,
+                  const char *key, const char *suggestion, const char *fmt, ...)
 {
     if (f->n == f->cap) {
         size_t cap = f->cap != 0 ? f->cap * 2 : 8;

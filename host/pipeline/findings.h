@@ -7,9 +7,9 @@
 #include "base/err.h"
 
 struct finding {
-    char *file;    /* as the user gave it, or "" */
+    char *file;       /* as the user gave it, or "" */
     int line, column; /* 1-based; 0: the file as a whole */
-    char *key;     /* or "" */
+    char *key;        /* or "" */
     char *text;
     char *suggestion; /* nearest name, or NULL */
     char *connector;  /* whose finding it is, or NULL: the file's or the host's */
@@ -22,9 +22,8 @@ struct findings {
 };
 
 /* `suggestion` and `connector` may be NULL; everything is copied. */
-void findings_add(struct findings *f, const char *file, int line, int column,
-                  const char *connector, const char *key, const char *suggestion, const char *fmt,
-                  ...) PRINTF_LIKE(8, 9);
+void findings_add(struct findings *f, const char *file, int line, int column, const char *connector,
+                  const char *key, const char *suggestion, const char *fmt, ...) PRINTF_LIKE(8, 9);
 /* By file (order of first appearance is the caller's: byte order here), line, column. */
 void findings_sort(struct findings *f);
 void findings_free(struct findings *f);

@@ -52,7 +52,8 @@ int loop_add(struct loop *l, struct loop_io *io, uint32_t events, struct err *er
 void loop_change(struct loop *l, struct loop_io *io, uint32_t events);
 void loop_remove(struct loop *l, struct loop_io *io); /* does not close */
 
-void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t delay_ms); /* replaces an earlier set */
+void loop_timer_set(struct loop *l, struct loop_timer *t,
+                    int64_t delay_ms); /* replaces an earlier set */
 void loop_timer_clear(struct loop *l, struct loop_timer *t);
 
 /* Any thread: runs p->run on the loop's thread soon. No effect while it is still queued. */

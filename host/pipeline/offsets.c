@@ -115,7 +115,8 @@ int offsets_load(struct pipeline *p, struct err *err)
         struct topic_read read;
         buf_clear(&bytes);
         rc = topic_read(reader, offset, (size_t)1 << 20, &bytes, &read, err);
-        if (rc == ERR_CORRUPT) { /* named by the log; what was stored there may be older than it should */
+        if (rc ==
+            ERR_CORRUPT) { /* named by the log; what was stored there may be older than it should */
             LOG_ERROR("pipeline", "source offsets: %s", err->msg);
             rc = 0;
         } else if (rc == 0 && read.bytes == 0) {

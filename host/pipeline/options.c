@@ -134,8 +134,7 @@ static const struct option topic_options[] = {
     {"max.compaction.lag.ms", OPTION_MS, OPTION_BUILT, NULL, 1, INT64_MAX, NULL, ""},
     {"min.cleanable.dirty.ratio", OPTION_F64, OPTION_BUILT, "0.5", ANY, NULL, ""},
     {"compression.type", OPTION_STRING, OPTION_BUILT, "producer", ANY, compressions, ""},
-    {"message.timestamp.type", OPTION_STRING, OPTION_BUILT, "CreateTime", ANY, timestamp_types,
-     ""},
+    {"message.timestamp.type", OPTION_STRING, OPTION_BUILT, "CreateTime", ANY, timestamp_types, ""},
     {"flush.messages", OPTION_I64, OPTION_IGNORED, NULL, ANY, NULL, ""},
     {"flush.ms", OPTION_MS, OPTION_IGNORED, NULL, ANY, NULL, ""},
 };

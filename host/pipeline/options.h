@@ -11,8 +11,14 @@
 #include "base/err.h"
 
 enum option_type {
-    OPTION_STRING = 1, OPTION_BOOL, OPTION_I64, OPTION_F64, OPTION_LIST, OPTION_SECRET,
-    OPTION_MS, OPTION_BYTES,
+    OPTION_STRING = 1,
+    OPTION_BOOL,
+    OPTION_I64,
+    OPTION_F64,
+    OPTION_LIST,
+    OPTION_SECRET,
+    OPTION_MS,
+    OPTION_BYTES,
 };
 enum option_state {
     OPTION_BUILT = 0,
@@ -23,8 +29,8 @@ struct option {
     const char *name; /* a name that ends in "." stands for every key that begins with it */
     int type;
     int state;
-    const char *def;  /* NULL: none */
-    int64_t min, max; /* numbers; min > max: unbounded */
+    const char *def;            /* NULL: none */
+    int64_t min, max;           /* numbers; min > max: unbounded */
     const char *const *allowed; /* NULL-terminated, or NULL */
     const char *doc;
 };

@@ -41,9 +41,10 @@ static int watch_slot(struct connector *c, const struct link_slot *s, int *condi
     }
     if (took >= deadline_of(c, stage)) {
         char message[256];
-        (void)snprintf(message, sizeof(message),
-                       "%s made no progress for %lld ms (callback.timeout.ms); its runner was killed",
-                       link_stage_name(stage), (long long)took);
+        (void)snprintf(
+            message, sizeof(message),
+            "%s made no progress for %lld ms (callback.timeout.ms); its runner was killed",
+            link_stage_name(stage), (long long)took);
         connector_kill(c, KILL_DEADLINE, stage, message);
         return 1;
     }
@@ -171,8 +172,8 @@ static void view_on_core(struct pipeline *p, void *arg)
     }
     if (v->view == VIEW_TASK_STATUS) {
         if (v->task < 0 || (size_t)v->task >= c->n_tasks) {
-            v->rc = err_set(v->err, ERR_NOT_FOUND, "No status found for task %s-%d", v->name,
-                            v->task);
+            v->rc =
+                err_set(v->err, ERR_NOT_FOUND, "No status found for task %s-%d", v->name, v->task);
             return;
         }
         v->ret = status_task(c->tasks[v->task]);
@@ -330,13 +331,13 @@ static int make_topics(struct pipeline *p, const struct declared *d, struct err 
         if (rc == ERR_NOT_FOUND) {
             rc = topic_create(p->engine, t->name, t->partitions, config, t->config.n, &why);
         } else if (rc == 0 && info.partitions > t->partitions) {
-            rc = err_set(&why, ERR_CONFIG,
-                         "it has %d partitions, and partitions cannot be taken away: say %d or more",
-                         (int)info.partitions, (int)info.partitions);
+            rc =
+                err_set(&why, ERR_CONFIG,
+                        "it has %d partitions, and partitions cannot be taken away: say %d or more",
+                        (int)info.partitions, (int)info.partitions);
         } else if (rc == 0) {
             rc = topic_grow(p->engine, t->name, t->partitions, &why);
-            rc = rc != 0 ? rc
-                         : topic_configure(p->engine, t->name, config, t->config.n, &why);
+            rc = rc != 0 ? rc : topic_configure(p->engine, t->name, config, t->config.n, &why);
         }
         free(config);
         if (rc != 0) {
@@ -456,8 +457,8 @@ static int prepare(struct pipeline *p, const struct pipeline_options *o, struct 
     qsort(p->connectors, p->n_connectors, sizeof(struct connector *), by_name);
     for (size_t i = 0; i < o->findings->n; i++) {
         const struct finding *f = &o->findings->items[i];
-        findings_add(&p->problems, f->file, f->line, f->column, f->connector, f->key,
-                     f->suggestion, "%s", f->text);
+        findings_add(&p->problems, f->file, f->line, f->column, f->connector, f->key, f->suggestion,
+                     "%s", f->text);
     }
     return 0;
 }
@@ -551,7 +552,8 @@ static void check_down(struct loop_timer *timer)
     for (size_t i = 0; i < p->n_connectors; i++) {
         struct connector *c = p->connectors[i];
         if (late && c->peer != NULL && c->kill_cause == KILL_NONE) {
-            LOG_WARN("pipeline", "connector %s did not stop in time; its runner is killed", c->name);
+            LOG_WARN("pipeline", "connector %s did not stop in time; its runner is killed",
+                     c->name);
             connector_kill(c, KILL_STOP, LINK_STAGE_STOP, "it did not stop in time");
         }
         down = down && connector_is_down(c);

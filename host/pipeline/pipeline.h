@@ -21,24 +21,25 @@ struct declared;
 struct findings;
 
 struct pipeline_options {
-    const struct host_config *host;   /* borrowed; outlives the pipeline */
-    const struct declared *declared;  /* read during pipeline_open() only */
-    const struct findings *findings;  /* of config_load(); read during pipeline_open() only */
-    struct topic_engine *engine;      /* borrowed; outlives the pipeline */
-    const char *runner;               /* path of connectd-runner */
-    const char *worker_id;            /* REST's host:port */
+    const struct host_config *host;  /* borrowed; outlives the pipeline */
+    const struct declared *declared; /* read during pipeline_open() only */
+    const struct findings *findings; /* of config_load(); read during pipeline_open() only */
+    struct topic_engine *engine;     /* borrowed; outlives the pipeline */
+    const char *runner;              /* path of connectd-runner */
+    const char *worker_id;           /* REST's host:port */
 };
 /* Loads plugin descriptions, makes the declared topics, reads the stored offsets and starts every connector on
  * the core thread. A connector that cannot start is FAILED and says why; that is no error here. */
-int pipeline_open(const struct pipeline_options *o, struct pipeline **ret, struct err *err) MUST_USE;
+int pipeline_open(const struct pipeline_options *o, struct pipeline **ret,
+                  struct err *err) MUST_USE;
 /* Waits until every connector runs or has failed once, at most until deadline_ms (monotonic). 0 or ERR_TIMEOUT. */
 int pipeline_wait_started(struct pipeline *p, int64_t deadline_ms);
 /* Drains for at most task.shutdown.graceful.timeout.ms, then kills; frees everything. NULL-safe. */
 void pipeline_close(struct pipeline *p);
 /* The same code path as run, without starting anything: validation findings are added to `findings`. Loads plugin
  * descriptions without writing anywhere. ERR_NOMEM only. */
-int pipeline_check(const struct host_config *host, const struct declared *declared, const char *runner,
-                   struct findings *findings, struct err *err) MUST_USE;
+int pipeline_check(const struct host_config *host, const struct declared *declared,
+                   const char *runner, struct findings *findings, struct err *err) MUST_USE;
 
 /* REST's errors: ERR_NOT_FOUND is 404, ERR_CONFIG and ERR_INVAL 400, ERR_EXISTS 409, else 500. */
 

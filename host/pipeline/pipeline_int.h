@@ -26,8 +26,20 @@
 #define SINK_CREDIT_BYTES   ((int64_t)4 << 20)  /* RECORDS bytes of one sink task not yet put */
 #define SINK_READ_BYTES     ((size_t)512 << 10) /* of one RECORDS frame */
 
-enum state { STATE_UNASSIGNED = 0, STATE_RUNNING, STATE_PAUSED, STATE_STOPPED, STATE_FAILED, STATE_RESTARTING };
-enum condition { CONDITION_NONE = 0, CONDITION_CRASH_LOOP, CONDITION_STALLED, CONDITION_UNRESPONSIVE };
+enum state {
+    STATE_UNASSIGNED = 0,
+    STATE_RUNNING,
+    STATE_PAUSED,
+    STATE_STOPPED,
+    STATE_FAILED,
+    STATE_RESTARTING
+};
+enum condition {
+    CONDITION_NONE = 0,
+    CONDITION_CRASH_LOOP,
+    CONDITION_STALLED,
+    CONDITION_UNRESPONSIVE
+};
 
 /* The last failure of a task or connector, as status shows it. */
 struct failure {
@@ -35,17 +47,17 @@ struct failure {
     char cause[24]; /* the contract's causes: "SIGSEGV", "exit 3", "data", ... */
     int stage;      /* enum link_stage */
     char message[1024];
-    int64_t record_index; /* -1: none */
-    int64_t count;        /* in a row with the same cause and stage */
+    int64_t record_index;      /* -1: none */
+    int64_t count;             /* in a row with the same cause and stage */
     int64_t first_ms, last_ms; /* wall clock */
 };
 
 /* Restart policy of one task or connector: restart.c. */
 struct restart {
-    int64_t backoff_ms;      /* the next wait; 0: not failed lately */
-    int64_t failed_ms[5];    /* monotonic times of the last failures, oldest overwritten */
+    int64_t backoff_ms;   /* the next wait; 0: not failed lately */
+    int64_t failed_ms[5]; /* monotonic times of the last failures, oldest overwritten */
     int n_failed;
-    int64_t next_wall_ms;    /* when it starts again, wall clock for status; 0: not planned */
+    int64_t next_wall_ms;     /* when it starts again, wall clock for status; 0: not planned */
     int64_t running_since_ms; /* monotonic; 0: not running */
 };
 
@@ -57,7 +69,7 @@ struct commit {
     struct commit *next;
     struct task *task;
     uint64_t seq;
-    uint8_t *body;      /* the frame's payload: appends point into it */
+    uint8_t *body; /* the frame's payload: appends point into it */
     size_t bytes;
     struct arena *arena;
     struct topic_unit unit;
@@ -65,23 +77,23 @@ struct commit {
     struct link_commit frame;
     struct loop_post done_post;
     enum { COMMIT_QUEUED, COMMIT_SUBMITTED, COMMIT_DONE } phase;
-    int unbuildable;    /* DONE before it was ever submitted: it cannot be tried again */
-    struct err err;     /* when DONE: code 0 or why not */
+    int unbuildable; /* DONE before it was ever submitted: it cannot be tried again */
+    struct err err;  /* when DONE: code 0 or why not */
 };
 
 /* One partition that a sink task reads: sink.c. */
 struct part {
     struct task *task;
-    uint32_t index;     /* in the OPEN frame */
+    uint32_t index; /* in the OPEN frame */
     char *topic;
     uint8_t topic_id[16];
     int32_t partition;
     int64_t epoch;
     struct topic_reader *reader; /* NULL until opened */
-    int64_t next;       /* next offset to send */
-    int64_t committed;  /* -1: none */
-    int64_t end;        /* of the partition when last read */
-    int revoked;        /* goes away at the next CLOSED */
+    int64_t next;                /* next offset to send */
+    int64_t committed;           /* -1: none */
+    int64_t end;                 /* of the partition when last read */
+    int revoked;                 /* goes away at the next CLOSED */
     struct loop_post wake;
 };
 
@@ -105,37 +117,37 @@ struct task {
     struct commit **commits_end;
     int n_submitted;
     size_t commit_bytes;
-    uint64_t next_seq;      /* of the COMMIT that is due */
-    int refusing;           /* one was answered with a failure: nothing more until the next start */
-    int holding;            /* a unit failed retriably: waiting for the retry timer */
+    uint64_t next_seq; /* of the COMMIT that is due */
+    int refusing;      /* one was answered with a failure: nothing more until the next start */
+    int holding;       /* a unit failed retriably: waiting for the retry timer */
     struct loop_timer retry_timer;
 
     /* sinks */
     struct topic_member *member;
     struct loop_post member_post;
-    int phase; /* enum sink_phase */
+    int phase;               /* enum sink_phase */
     int64_t generation;      /* of the member */
     int64_t link_generation; /* of OPEN frames: grows with each */
     struct part **parts;
     size_t n_parts;
-    size_t next_part;        /* round robin */
+    size_t next_part; /* round robin */
     int64_t credit;
-    int revoke_pending;      /* topic_member_revoked() is owed at the next CLOSED */
+    int revoke_pending; /* topic_member_revoked() is owed at the next CLOSED */
 };
 
 enum connector_phase {
-    CONNECTOR_DOWN = 0,  /* no process: not started, stopped or waiting for a restart */
-    CONNECTOR_LOADING,   /* HELLO sent */
-    CONNECTOR_FANNING,   /* FAN_OUT sent */
-    CONNECTOR_UP,        /* tasks exist */
+    CONNECTOR_DOWN = 0, /* no process: not started, stopped or waiting for a restart */
+    CONNECTOR_LOADING,  /* HELLO sent */
+    CONNECTOR_FANNING,  /* FAN_OUT sent */
+    CONNECTOR_UP,       /* tasks exist */
     CONNECTOR_STOPPING,
 };
 
 struct connector {
     struct pipeline *p;
     char *name;
-    char *file;              /* where it is declared */
-    struct kv_list config;   /* as declared */
+    char *file;            /* where it is declared */
+    struct kv_list config; /* as declared */
     struct kv_list effective;
     const struct plugin_class *class_;
     int32_t tasks_max;
@@ -146,15 +158,15 @@ struct connector {
     struct failure failure;
     struct restart restart;
     struct loop_timer restart_timer;
-    char *invalid;           /* config_error: why it cannot start; or NULL */
-    int settled;             /* started or failed once: counts for "ready" */
+    char *invalid; /* config_error: why it cannot start; or NULL */
+    int settled;   /* started or failed once: counts for "ready" */
     struct peer *peer;
-    int kill_cause;          /* why the host killed it: an enum kill_cause */
+    int kill_cause; /* why the host killed it: an enum kill_cause */
     int kill_stage;
     char kill_message[1024];
     struct task **tasks;
     size_t n_tasks;
-    struct map *resolved;    /* topics that its runner asked for: the only ones that it may write */
+    struct map *resolved; /* topics that its runner asked for: the only ones that it may write */
 };
 enum kill_cause { KILL_NONE = 0, KILL_DEADLINE, KILL_ABI, KILL_STOP };
 
@@ -163,22 +175,22 @@ struct pipeline {
     pthread_t thread;
     const struct host_config *host; /* borrowed */
     struct plugins plugins;
-    struct topic_engine *engine;    /* borrowed */
+    struct topic_engine *engine; /* borrowed */
     char *runner;
     char *run_dir;
     char **envp;
     char worker_id[128];
-    struct connector **connectors;  /* sorted by name */
+    struct connector **connectors; /* sorted by name */
     size_t n_connectors;
-    struct map *offsets;            /* source offsets: offsets.c */
+    struct map *offsets; /* source offsets: offsets.c */
     struct loop_timer watch;
-    struct findings problems;       /* of files: for /health */
+    struct findings problems; /* of files: for /health */
     int stopping;
     struct loop_timer stop_deadline;
     int64_t stop_by_ms; /* monotonic */
-    struct mutex lock;              /* guards unsettled */
+    struct mutex lock;  /* guards unsettled */
     struct cond changed;
-    size_t unsettled;               /* connectors that neither run nor have failed yet */
+    size_t unsettled; /* connectors that neither run nor have failed yet */
 };
 
 /* ---- connector.c ---- */
@@ -186,7 +198,7 @@ struct connector *connector_find(struct pipeline *p, const char *name);
 void connector_free(struct connector *c);
 void connector_start(struct connector *c);
 void connector_start_timer(struct loop_timer *timer); /* of restart_timer */
-void connector_stop(struct connector *c); /* asks; connector_is_down() tells */
+void connector_stop(struct connector *c);             /* asks; connector_is_down() tells */
 int connector_is_down(const struct connector *c);
 void connector_settle(struct connector *c);
 /* Kills the runner; what the status will say. */
@@ -206,7 +218,7 @@ void task_stop(struct task *t);
 /* It runs no more: failed by itself, or its process died. */
 void task_failed(struct task *t, const char *cause, int stage, const char *message,
                  int64_t record_index, int64_t retry_after_ms);
-void task_down(struct task *t); /* its process is gone: forget what was under way */
+void task_down(struct task *t);         /* its process is gone: forget what was under way */
 int task_is_idle(const struct task *t); /* not live and nothing in flight */
 
 /* ---- commit.c ---- */

@@ -126,8 +126,7 @@ static int describe_file(struct scan *s, const char *file, const char *dir, cons
         return 0;
     }
     buf_clear(text);
-    int rc =
-        describe_run(s->runner, copy, clock_mono_ms() + DESCRIBE_DEADLINE_MS, text, err);
+    int rc = describe_run(s->runner, copy, clock_mono_ms() + DESCRIBE_DEADLINE_MS, text, err);
     if (rc == 0 && dir[0] != '\0') {
         rc = file_replace(cache, text->data, text->len, err);
     }

@@ -304,10 +304,11 @@ static int open_reader(struct part *p, int64_t offset, struct err *err)
     struct topic_engine *e = p->task->connector->p->engine;
     TRY(topic_partition_status(e, p->topic, p->partition, &st, err));
     if (offset > st.end_offset) {
-        return err_set(err, ERR_FATAL,
-                       "the target holds offset %lld of %s-%d, but the log ends at %lld: it is not the log "
-                       "that the target was filled from; reset the target's offsets or restore the log",
-                       (long long)offset, p->topic, (int)p->partition, (long long)st.end_offset);
+        return err_set(
+            err, ERR_FATAL,
+            "the target holds offset %lld of %s-%d, but the log ends at %lld: it is not the log "
+            "that the target was filled from; reset the target's offsets or restore the log",
+            (long long)offset, p->topic, (int)p->partition, (long long)st.end_offset);
     }
     p->next = offset < st.start_offset ? st.start_offset : offset;
     p->end = st.end_offset;
@@ -319,8 +320,8 @@ void sink_opened(struct task *t, const struct link_frame *f)
     struct err err = ERR_INIT;
     struct arena *a = arena_new(LINK_CONTROL_MAX * 4);
     struct link_parts opened = {0};
-    int rc = a != NULL ? link_get_parts(f, a, &opened, &err)
-                       : err_set(&err, ERR_NOMEM, "out of memory");
+    int rc =
+        a != NULL ? link_get_parts(f, a, &opened, &err) : err_set(&err, ERR_NOMEM, "out of memory");
     if (rc == 0 && (t->phase != SINK_OPENING || opened.generation != t->link_generation ||
                     opened.n_parts != t->n_parts)) {
         rc = err_set(&err, ERR_DATA, "it opened what it was not asked to open");
@@ -366,7 +367,8 @@ void sink_credit(struct task *t, const struct link_frame *f)
         connector_kill(t->connector, KILL_ABI, LINK_STAGE_PUT, err.msg);
         return;
     }
-    t->credit += credit.bytes < (uint64_t)SINK_CREDIT_BYTES ? (int64_t)credit.bytes : SINK_CREDIT_BYTES;
+    t->credit +=
+        credit.bytes < (uint64_t)SINK_CREDIT_BYTES ? (int64_t)credit.bytes : SINK_CREDIT_BYTES;
     if (t->credit > SINK_CREDIT_BYTES) {
         t->credit = SINK_CREDIT_BYTES;
     }
@@ -462,7 +464,8 @@ int64_t sink_lag(struct task *t)
     for (size_t i = 0; i < t->n_parts; i++) {
         struct part *p = t->parts[i];
         struct topic_partition_status st;
-        if (topic_partition_status(t->connector->p->engine, p->topic, p->partition, &st, NULL) == 0) {
+        if (topic_partition_status(t->connector->p->engine, p->topic, p->partition, &st, NULL) ==
+            0) {
             int64_t from = p->committed >= 0 ? p->committed : st.start_offset;
             lag += st.end_offset > from ? st.end_offset - from : 0;
         }

@@ -20,7 +20,8 @@ static int resolve(struct task *t, const char *topic, struct topic_info *ret, st
 {
     struct topic_engine *e = t->connector->p->engine;
     if (!str_is_topic_name(topic)) {
-        return err_set(err, ERR_DATA, "'%s' is no topic name: 1 to 249 of a-z A-Z 0-9 . _ -", topic);
+        return err_set(err, ERR_DATA, "'%s' is no topic name: 1 to 249 of a-z A-Z 0-9 . _ -",
+                       topic);
     }
     if (topic_is_internal(topic)) {
         return err_set(err, ERR_CONFIG, "topic %s is the host's own", topic);

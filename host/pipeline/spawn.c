@@ -39,8 +39,8 @@ int spawn_runner(const char *runner, const int fds[4], char *const *envp, pid_t 
     rc = rc != 0 ? rc : posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     rc = rc != 0 ? rc : posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     for (int i = 0; i < 4; i++) {
-        rc = rc != 0 ? rc
-                     : posix_spawn_file_actions_adddup2(&actions, high[i], LINK_FD_CONTROL + i);
+        rc =
+            rc != 0 ? rc : posix_spawn_file_actions_adddup2(&actions, high[i], LINK_FD_CONTROL + i);
     }
     rc = rc != 0 ? rc : posix_spawn_file_actions_addclosefrom_np(&actions, LINK_FD_LOCK + 1);
     rc = rc != 0 ? rc : posix_spawnattr_setsigmask(&attr, &none);

@@ -33,8 +33,7 @@ static void at_value(struct check *k, const struct kv *kv, const char *text)
                  NULL, "%s", text);
 }
 
-static void at_connector(struct check *k, const char *key, const char *suggestion,
-                         const char *text)
+static void at_connector(struct check *k, const char *key, const char *suggestion, const char *text)
 {
     findings_add(k->findings, k->c->file, k->c->line, k->c->column, k->c->name, key, suggestion,
                  "%s", text);
@@ -170,7 +169,8 @@ static void check_converter(struct check *k, const char *which)
 
 static void check_key(struct check *k, const struct kv *kv)
 {
-    if (str_starts_with(kv->key, "key.converter.") || str_starts_with(kv->key, "value.converter.")) {
+    if (str_starts_with(kv->key, "key.converter.") ||
+        str_starts_with(kv->key, "value.converter.")) {
         return; /* check_converter() has them */
     }
     struct err err = ERR_INIT;

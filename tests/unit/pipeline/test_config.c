@@ -117,9 +117,10 @@ static void host_mistakes_are_all_found_with_their_places(void **state)
 static void topics_and_connectors_come_from_all_files(void **state)
 {
     (void)state;
-    put("connectors.d/a.yaml", "topics:\n  t1: {partitions: 2, retention.ms: 1000}\n"
-                               "connectors:\n  c1:\n    connector.class: X\n    tasks:\n      max: 3\n"
-                               "    list: [a, b]\n    gone: null\n");
+    put("connectors.d/a.yaml",
+        "topics:\n  t1: {partitions: 2, retention.ms: 1000}\n"
+        "connectors:\n  c1:\n    connector.class: X\n    tasks:\n      max: 3\n"
+        "    list: [a, b]\n    gone: null\n");
     put("connectors.d/b.json", "{\"name\":\"c2\",\"config\":{\"connector.class\":\"Y\"}}");
     put("connectors.d/c.properties", "name=c3\nconnector.class=Z\n");
     put("connectors.d/ignored.txt", "nonsense: [");
@@ -145,7 +146,8 @@ static void pipeline_files_refuse_what_does_not_belong(void **state)
     assert_int_equal(findings.n, 3);
     assert_finding(0, "connectors.d/a.yaml:3:5: topics.t1.partitons: unknown topic config (did you "
                       "mean partitions?)");
-    assert_finding(1, "connectors.d/a.yaml:5:17: topics.t2.partitions: must be from 1 to 10000, not 0");
+    assert_finding(
+        1, "connectors.d/a.yaml:5:17: topics.t2.partitions: must be from 1 to 10000, not 0");
     assert_finding(2, "connectors.d/a.yaml:7:3: conectors.x: a pipeline file holds topics: and "
                       "connectors: only (did you mean connectors?)");
     assert_false(config_host_broken(&host, &findings));
@@ -154,8 +156,10 @@ static void pipeline_files_refuse_what_does_not_belong(void **state)
 static void the_first_file_keeps_a_name_and_the_later_is_told(void **state)
 {
     (void)state;
-    put("connectors.d/a.yaml", "connectors:\n  c1: {connector.class: A}\ntopics:\n  t: {partitions: 1}\n");
-    put("connectors.d/b.yaml", "connectors:\n  c1: {connector.class: B}\ntopics:\n  t: {partitions: 2}\n");
+    put("connectors.d/a.yaml",
+        "connectors:\n  c1: {connector.class: A}\ntopics:\n  t: {partitions: 1}\n");
+    put("connectors.d/b.yaml",
+        "connectors:\n  c1: {connector.class: B}\ntopics:\n  t: {partitions: 2}\n");
     load(NULL, 0);
     assert_int_equal(declared.n_connectors, 1);
     assert_string_equal(kv_get(&declared.connectors[0].config, "connector.class"), "A");
@@ -180,8 +184,7 @@ int config_tests(void)
         cmocka_unit_test_setup_teardown(file_then_environment_then_set, setup, teardown),
         cmocka_unit_test_setup_teardown(host_mistakes_are_all_found_with_their_places, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(topics_and_connectors_come_from_all_files, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(topics_and_connectors_come_from_all_files, setup, teardown),
         cmocka_unit_test_setup_teardown(pipeline_files_refuse_what_does_not_belong, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_first_file_keeps_a_name_and_the_later_is_told, setup,

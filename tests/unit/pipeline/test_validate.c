@@ -13,7 +13,8 @@
 #include "pipeline/validate.h"
 
 static const char description[] =
-    "{\"classes\":[{\"name\":\"DemoSink\",\"aliases\":[\"org.demo.DemoSinkConnector\"],\"kind\":\"sink\","
+    "{\"classes\":[{\"name\":\"DemoSink\",\"aliases\":[\"org.demo.DemoSinkConnector\"],\"kind\":"
+    "\"sink\","
     "\"version\":\"1\",\"flags\":0,\"config\":["
     "{\"name\":\"file\",\"type\":\"STRING\",\"required\":true,\"default\":null},"
     "{\"name\":\"batch.size\",\"type\":\"LONG\",\"min\":1,\"max\":100,\"default\":\"10\"},"
@@ -94,8 +95,9 @@ static void an_unknown_class_names_the_nearest(void **state)
 {
     (void)state;
     set("connector.class", "DemoSnik");
-    assert_one("f.yaml:10:20: connector.class: no plugin in plugin.path has class 'DemoSnik' (did you "
-               "mean DemoSink?)");
+    assert_one(
+        "f.yaml:10:20: connector.class: no plugin in plugin.path has class 'DemoSnik' (did you "
+        "mean DemoSink?)");
 }
 
 static void a_missing_class_is_told_at_the_connector(void **state)
@@ -152,7 +154,8 @@ static void config_providers_are_refused_but_templates_are_not(void **state)
     set_good();
     set("connection.table", "${topic}");
     set("connection.password", "${file:/x:y}");
-    assert_one("f.yaml:10:20: connection.password: config providers (${provider:...}) are not built yet");
+    assert_one(
+        "f.yaml:10:20: connection.password: config providers (${provider:...}) are not built yet");
 }
 
 static void the_json_envelope_is_refused_where_connect_would_use_it(void **state)
@@ -171,8 +174,9 @@ static void converter_options_are_checked(void **state)
     set("value.converter", "JsonConverter");
     set("value.converter.schemas.enable", "false");
     set("value.converter.schemas.enabel", "false");
-    assert_one("f.yaml:10:5: value.converter.schemas.enabel: JsonConverter has no such option (did you "
-               "mean schemas.enable?)");
+    assert_one(
+        "f.yaml:10:5: value.converter.schemas.enabel: JsonConverter has no such option (did you "
+        "mean schemas.enable?)");
 }
 
 static void the_host_lends_its_converters(void **state)
