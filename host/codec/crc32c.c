@@ -1,4 +1,5 @@
-/* CRC32C by ISA-L, which picks the instructions of the machine at its first call. No state of ours. */
+/* CRC32C by ISA-L, which picks the instructions of the machine at its first call. No state of
+ * ours. */
 #include "codec/codec.h"
 
 #include <isa-l/crc.h>

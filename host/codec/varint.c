@@ -1,6 +1,6 @@
 /*
- * Zig-zag varints as Kafka's records have them: seven bits a byte, lowest first, the top bit set on all but the
- * last. No state.
+ * Zig-zag varints as Kafka's records have them: seven bits a byte, lowest first, the top bit set on
+ * all but the last. No state.
  */
 #include "codec/codec.h"
 
