@@ -1,0 +1,2 @@
+int sqlite_offset_tests(void);
+int sqlite_offset_tests(void){return 0;}
