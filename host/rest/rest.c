@@ -243,7 +243,7 @@ int rest_start(const struct rest_options *o, struct rest **ret, struct err *err)
         .port = o->port,
         .handle = handle,
         .arg = r,
-        .limits = {.uri_bytes = 32768, .body_bytes = (size_t)4 << 20},
+        .limits = {.uri_bytes = 65536, .head_bytes = 98304, .body_bytes = (size_t)4 << 20},
     };
     if (rc == 0) {
         rc = net_server_start(&net, &r->server, err);
