@@ -25,20 +25,30 @@
 #include "base/err.h"
 
 struct plog;
-struct plog_partition; /* valid until its topic is deleted or the log is closed; see plog_partition_get */
+struct
+    plog_partition; /* valid until its topic is deleted or the log is closed; see plog_partition_get */
 
-enum plog_flush { PLOG_FLUSH_ALWAYS = 0, PLOG_FLUSH_INTERVAL = 1, PLOG_FLUSH_OS = 2 }; /* as ctd_result.flush */
+enum plog_flush {
+    PLOG_FLUSH_ALWAYS = 0,
+    PLOG_FLUSH_INTERVAL = 1,
+    PLOG_FLUSH_OS = 2
+}; /* as ctd_result.flush */
 
 struct plog_options {
-    const char *dir;               /* DATA; must exist and be held by the caller's lock */
-    int flush;                     /* enum plog_flush */
-    int64_t flush_interval_ms;     /* with PLOG_FLUSH_INTERVAL; 0: 1000 */
-    size_t queue_bytes;            /* units waiting for the committer; 0: 64 MiB */
-    size_t journal_bytes;          /* a journal is retired by a checkpoint beyond this; 0: 64 MiB */
+    const char *dir;           /* DATA; must exist and be held by the caller's lock */
+    int flush;                 /* enum plog_flush */
+    int64_t flush_interval_ms; /* with PLOG_FLUSH_INTERVAL; 0: 1000 */
+    size_t queue_bytes;        /* units waiting for the committer; 0: 64 MiB */
+    size_t journal_bytes;      /* a journal is retired by a checkpoint beyond this; 0: 64 MiB */
     /* Test hooks, all 0 in production. They make crash tests' controls possible: with them the log must
      * be caught losing data. */
-    int control_ack_before_write;  /* calls done before anything is written */
-    int control_ack_before_sync;   /* calls done after write, before the sync */
+    int control_ack_before_write; /* calls done before anything is written */
+    int control_ack_before_sync;  /* calls done after write, before the sync */
+    int force_path; /* 1: every group whole through the journal; 2: every group straight */
+    /* Called before each disk call, on any thread: op is "create", "write", "sync", "truncate" or
+     * "replace"; an errno in return makes the call fail with it. */
+    int (*fault)(void *arg, const char *op, const char *path);
+    void *fault_arg;
 };
 
 /* Opens or creates the log and recovers it: replays the journal, cuts torn tails, rebuilds indexes.
@@ -95,7 +105,7 @@ struct plog_partition_status {
     int64_t end_offset;   /* after the last durable record */
     int64_t bytes;        /* of all segments, indexes not counted */
     int state;
-    char error[256];      /* why not online, or about a bad batch; "" if none */
+    char error[256]; /* why not online, or about a bad batch; "" if none */
 };
 void plog_partition_status(struct plog_partition *t, struct plog_partition_status *ret);
 
@@ -112,14 +122,14 @@ struct plog_append {
     struct plog_partition *partition; /* borrowed: the caller holds a reference until done */
     uint8_t *batches;                 /* borrowed until done; base offsets are stamped in place */
     size_t len;
-    int64_t n_records;                /* as record_batches_check() counted */
-    int64_t ret_base_offset;          /* set before done(0) */
+    int64_t n_records;       /* as record_batches_check() counted */
+    int64_t ret_base_offset; /* set before done(0) */
 };
 
 struct plog_unit {
     struct plog_append *appends; /* any number of partitions; order within a partition is kept */
     size_t n_appends;
-    struct plog_stream *stream;  /* or NULL */
+    struct plog_stream *stream; /* or NULL */
     /* Called once, on the committer thread, units in the order of plog_submit(): err->code 0 when durable
      * as `ret_flush` says. ERR_NOSPC, ERR_IO: retriable later (after plog_stream_reset()); nothing of the
      * unit is or will become visible... unless the journal's sync itself failed: then `indefinite` is 1
@@ -151,7 +161,7 @@ struct plog_read {
     int64_t next_offset; /* where to read on; after ERR_CORRUPT: behind the bad batch */
     int64_t start_offset;
     int64_t end_offset;
-    size_t bytes;        /* appended to out */
+    size_t bytes; /* appended to out */
 };
 
 /* Appends whole batches to `out`, from the one that contains `offset` (whose first records may lie before it),

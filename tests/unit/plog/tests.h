@@ -1,0 +1,7 @@
+/* The groups of tests that main.c runs. */
+#ifndef TESTS_PLOG_TESTS_H
+#define TESTS_PLOG_TESTS_H
+
+int run_basic_tests(void);
+
+#endif
