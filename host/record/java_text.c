@@ -21,11 +21,12 @@ static void put(ctd_text *t, const char *s)
     ctd_text_append(t, s, strlen(s));
 }
 
-/* The fewest significant digits that read back, and the decimal exponent of the first. */
+/* The fewest significant digits that read back (of at least two, as Java chooses them), without
+ * zeros at their end, and the decimal exponent of the first. */
 static size_t shortest(double a, int single, char digits[20], int *ret_exponent)
 {
     char text[40];
-    for (int n = 0; n < 17; n++) {
+    for (int n = 1; n < 17; n++) {
         (void)snprintf(text, sizeof(text), "%.*e", n, a);
         double back = single ? (double)strtof(text, NULL) : strtod(text, NULL);
         if (!(back < a) && !(back > a)) {
@@ -40,6 +41,9 @@ static size_t shortest(double a, int single, char digits[20], int *ret_exponent)
         }
     }
     *ret_exponent = (int)strtol(p + 1, NULL, 10);
+    while (n > 1 && digits[n - 1] == '0') {
+        n--;
+    }
     digits[n] = '\0';
     return n;
 }

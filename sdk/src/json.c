@@ -1,6 +1,7 @@
 /* Values as JSON text. No state. */
 #include <connectd/sdk.h>
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -222,7 +223,10 @@ static ctd_status put_f64(ctd_text *t, double v, int single, ctd_error *err)
     }
     char out[40];
     int n = 0;
-    for (int digits = single ? 6 : 15; digits <= (single ? 9 : 17); digits++) {
+    /* 15 digits (6 of a float) tell all decimals of so many apart, and %g drops the zeros at their
+     * end; the subnormal ones have fewer. */
+    int least = a < (single ? (double)FLT_MIN : DBL_MIN) ? 1 : single ? 6 : 15;
+    for (int digits = least; digits <= (single ? 9 : 17); digits++) {
         n = snprintf(out, sizeof(out), "%.*g", digits, v);
         double back = single ? (double)strtof(out, NULL) : strtod(out, NULL);
         if (!(back < v) && !(back > v)) {
