@@ -341,7 +341,8 @@ static ctd_status make_shape(struct tables *t, const struct row_in *row, uint64_
     struct table *table = NULL;
     ctd_status rc = check_names(row, err);
     rc = rc == CTD_OK ? tables_table(t, row, &table, err) : rc;
-    if (rc != CTD_OK) {
+    if (rc != CTD_OK || (row->kind == ROW_DELETE && !table->exists)) {
+        *ret = NULL; /* without a table there is nothing to delete; it may be made any moment */
         return rc;
     }
     make_room(t);
@@ -352,11 +353,9 @@ static ctd_status make_shape(struct tables *t, const struct row_in *row, uint64_
     s->next = t->buckets[hash % TABLES_BUCKETS];
     t->buckets[hash % TABLES_BUCKETS] = s;
     t->n_shapes++;
-    if (row->kind == ROW_WRITE || table->exists) {
-        rc = place_fields(t, s, row, err);
-        rc = rc == CTD_OK && row->kind == ROW_WRITE ? check_pk(t, s, err) : rc;
-        rc = rc == CTD_OK ? prepare(t, s, err) : rc;
-    }
+    rc = place_fields(t, s, row, err);
+    rc = rc == CTD_OK && row->kind == ROW_WRITE ? check_pk(t, s, err) : rc;
+    rc = rc == CTD_OK ? prepare(t, s, err) : rc;
     if (rc != CTD_OK) {
         tables_drop_shape(t, s);
         return rc;
@@ -376,7 +375,8 @@ ctd_status tables_shape(struct tables *t, const struct row_in *row, struct shape
             s = s->next;
         }
         ctd_status rc = s == NULL ? make_shape(t, row, hash, &s, err) : CTD_OK;
-        if (rc != CTD_OK) {
+        if (rc != CTD_OK || s == NULL) {
+            *ret = NULL;
             return rc;
         }
     }

@@ -310,11 +310,11 @@ static ctd_status write_record(struct sink *s, const ctd_batch *batch, uint64_t 
     struct shape *shape = NULL;
     ctd_status status = take_record(s, batch, index, err);
     status = status == CTD_OK ? tables_shape(&s->tables, &s->row, &shape, err) : status;
-    if (status == CTD_OK && outgrown(shape, &s->row)) {
+    if (status == CTD_OK && shape != NULL && outgrown(shape, &s->row)) {
         tables_drop_shape(&s->tables, shape);
         status = tables_shape(&s->tables, &s->row, &shape, err);
     }
-    if (status != CTD_OK || shape->stmt == NULL) {
+    if (status != CTD_OK || shape == NULL || shape->stmt == NULL) {
         return status;
     }
     status = bind_row(s, shape, err);

@@ -65,7 +65,7 @@ struct field {
 struct shape {
     struct shape *next;
     struct table *table;
-    sqlite3_stmt *stmt; /* NULL: nothing to do */
+    sqlite3_stmt *stmt; /* NULL: nothing to set */
     uint64_t hash, used;
     enum row_kind kind;
     uint32_t n_key, n_fields;
@@ -93,7 +93,8 @@ ctd_status tables_begin(struct tables *t, ctd_error *err);
 void tables_rolled_back(struct tables *t);
 
 /* The shape for this record, with table and columns made when the options allow. CTD_E_DATA for a field
- * without a column, CTD_E_CONFIG for a missing table or one that does not fit the options. */
+ * without a column, CTD_E_CONFIG for a missing table or one that does not fit the options. *ret NULL with
+ * CTD_OK: there is nothing to do. */
 ctd_status tables_shape(struct tables *t, const struct row_in *row, struct shape **ret,
                         ctd_error *err);
 /* The shape must be made anew, since a field without a column turned out to have a value. */

@@ -87,8 +87,9 @@ static const char *drain(uint32_t timeout_ms)
         keep_offset(&b);
         for (uint64_t i = 0; i < b.n; i++) {
             const ctd_value *v = &b.records[i].value;
-            at += (size_t)snprintf(text + at, sizeof(text) - at, v->type == CTD_BYTES ? "<%.*s>" : "[%.*s]",
-                                   (int)v->len, v->u.str);
+            at +=
+                (size_t)snprintf(text + at, sizeof(text) - at,
+                                 v->type == CTD_BYTES ? "<%.*s>" : "[%.*s]", (int)v->len, v->u.str);
         }
         H.seen += b.n;
         uint64_t n = b.n;
@@ -243,7 +244,7 @@ static void test_truncated_while_running(void **state)
     assert_int_equal(truncate(path, 0), 0);
     write_file(path, "c\n");
     assert_string_equal(drain(20), "[c]");
-    assert_int_equal(harness_logged(&H, "2 "), 1); /* one warning */
+    assert_int_equal(harness_logged(&H, "2 /"), 1); /* one warning */
     assert_int_equal(harness_logged(&H, "was cut to"), 1);
 }
 
@@ -374,8 +375,9 @@ static void test_blocks(void **state)
     assert_non_null(f);
     uint64_t sum = 0;
     for (unsigned i = 0; i < LINES; i++) {
-        (void)fprintf(f, "%u %.*s\n", i, (int)(i % 80),
-                      "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz0123");
+        (void)fprintf(
+            f, "%u %.*s\n", i, (int)(i % 80),
+            "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz0123");
         sum += i;
     }
     assert_int_equal(fclose(f), 0);
