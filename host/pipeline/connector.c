@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "connectd/abi.h"
+#include "pipeline/hello.h"
 #include "pipeline/pipeline_int.h"
 #include "pipeline/validate.h"
 
@@ -349,36 +350,19 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
 
 /* ---- starting ---- */
 
-static int put_hello(struct connector *c, struct buf *out)
+static int put_hello(struct connector *c, struct buf *out, struct err *err)
 {
-    struct link_hello f = {
-        .version = LINK_VERSION,
-        .max_tasks = (uint32_t)c->tasks_max,
-        .connector = slice_str(c->name),
-        .plugin_path = slice_str(c->class_->copy),
-        .class_name = slice_str(c->class_->name),
-        .data_dir = slice_str(c->p->host->data_dir),
-        .memory_limit_bytes =
-            (uint64_t)connector_number(c, "memory.limit.bytes", (int64_t)256 << 20),
-        .hold_bytes = (uint64_t)c->p->host->hold_bytes,
-        .window_bytes = SOURCE_WINDOW_BYTES,
-        .log_level = (uint32_t)log_get_level(),
-        .n_config = (uint32_t)c->effective.n,
-    };
-#ifdef CONNECTD_SANITIZER
-    f.memory_limit_bytes = 0;
-#endif
-    f.config = calloc(c->effective.n + 1, sizeof(*f.config));
-    if (f.config == NULL) {
-        return ERR_NOMEM;
-    }
-    for (size_t i = 0; i < c->effective.n; i++) {
-        f.config[i].key = slice_str(c->effective.items[i].key);
-        f.config[i].value = slice_str(c->effective.items[i].value);
-    }
-    link_put_hello(out, &f);
-    free(f.config);
-    return out->error;
+    struct hello h = {.connector = c->name,
+                      .class_ = c->class_,
+                      .effective = &c->effective,
+                      .data_dir = c->p->host->data_dir,
+                      .max_tasks = c->tasks_max,
+                      .memory_limit_bytes =
+                          connector_number(c, "memory.limit.bytes", (int64_t)256 << 20),
+                      .hold_bytes = c->p->host->hold_bytes,
+                      .window_bytes = SOURCE_WINDOW_BYTES,
+                      .log_level = log_get_level()};
+    return hello_put(&h, out, err);
 }
 
 static int spawn(struct connector *c, struct err *err)
@@ -399,13 +383,13 @@ static int spawn(struct connector *c, struct err *err)
     c->kill_cause = KILL_NONE;
     c->kill_stage = LINK_STAGE_NONE;
     struct buf out = BUF_INIT(LINK_CONTROL_MAX);
-    int rc = put_hello(c, &out);
+    int rc = put_hello(c, &out, err);
     if (rc == 0) {
         c->phase = CONNECTOR_LOADING;
         connector_send(c, &out);
     }
     buf_free(&out);
-    return rc != 0 ? err_set(err, rc, "its config is too large") : 0;
+    return rc;
 }
 
 static int may_start(const struct connector *c)

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/str.h"
 
@@ -181,7 +180,7 @@ static int check_allowed(const char *const *allowed, const char *value, struct e
     char list[256] = "";
     size_t n = 0;
     for (size_t i = 0; allowed[i] != NULL; i++) {
-        if (strcasecmp(allowed[i], value) == 0) {
+        if (strcmp(allowed[i], value) == 0) {
             return 0;
         }
         int len = snprintf(list + n, sizeof(list) - n, "%s%s", i > 0 ? ", " : "", allowed[i]);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "connectd/abi.h"
 #include "pipeline/pipeline_int.h"
+#include "pipeline/preflight.h"
 #include "pipeline/validate.h"
 #include "record/record.h"
 
@@ -595,6 +596,7 @@ int pipeline_check(const struct host_config *host, const struct declared *declar
     struct plugins plugins;
     TRY(plugins_load(host, runner, NULL, &plugins, err));
     (void)validate_all(declared, host, &plugins, findings);
+    int rc = preflight_all(declared, host, &plugins, runner, findings, err);
     plugins_free(&plugins);
-    return 0;
+    return rc;
 }

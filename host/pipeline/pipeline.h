@@ -37,7 +37,7 @@ int pipeline_wait_started(struct pipeline *p, int64_t deadline_ms);
 /* Drains for at most task.shutdown.graceful.timeout.ms, then kills; frees everything. NULL-safe. */
 void pipeline_close(struct pipeline *p);
 /* The same code path as run, without starting anything: validation findings are added to `findings`. Loads plugin
- * descriptions without writing anywhere. ERR_NOMEM only. */
+ * descriptions without writing anywhere, and asks each plugin about its config in a runner of its own (preflight.h). */
 int pipeline_check(const struct host_config *host, const struct declared *declared,
                    const char *runner, struct findings *findings, struct err *err) MUST_USE;
 
