@@ -10,8 +10,8 @@
 
 #include <connectd/sdk.h>
 
-/* A torn line is no longer than what one append takes; a file without any line feed in this many last bytes is
- * not one of ours, and nothing is cut from it. */
+/* A torn line is no longer than what one append takes; a file without any line feed in this many
+ * last bytes is not one of ours, and nothing is cut from it. */
 #define TORN_MAX ((off_t)64 << 20)
 enum { RETRY_MS = 1000, SCAN_BYTES = 64 * 1024 };
 
@@ -46,7 +46,8 @@ static int full(int e)
     return e == ENOSPC || e == EDQUOT || e == EFBIG;
 }
 
-/* Where the last line that has its line feed ends; -1 if none does within TORN_MAX, -2 with errno. */
+/* Where the last line that has its line feed ends; -1 if none does within TORN_MAX, -2 with errno.
+ */
 static off_t last_feed(int fd, off_t size)
 {
     char piece[SCAN_BYTES];

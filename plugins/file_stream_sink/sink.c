@@ -2,10 +2,9 @@
  * FileStreamSink: one line a record.
  *
  * Threads: all calls are [task] or [ctl], one at a time; cancel has nothing to interrupt.
- * Delivery is at least once. put() appends a batch's lines with one write, flush() syncs, and only what it
- * confirmed is committed. Whatever fails before that, the same records come again. Several tasks may share the
- * file (see out_file.h).
- * Memory: the lines of one batch.
+ * Delivery is at least once. put() appends a batch's lines with one write, flush() syncs, and only
+ * what it confirmed is committed. Whatever fails before that, the same records come again. Several
+ * tasks may share the file (see out_file.h). Memory: the lines of one batch.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +77,8 @@ static ctd_status add_line(struct sink *s, const ctd_value *v, ctd_error *err)
                                     : ctd_fail(err, CTD_E_NOMEM, "out of memory for lines");
 }
 
-/* All lines of the batch go out in one append, or none do: a failure leaves the batch to be delivered again. */
+/* All lines of the batch go out in one append, or none do: a failure leaves the batch to be
+ * delivered again. */
 static ctd_status put(void *self, ctd_batch *batch, ctd_error *err)
 {
     struct sink *s = self;

@@ -1,5 +1,5 @@
-/* The pool of blocks and batches; see lines.h. A mutex guards the free lists and all reference counts: it is
- * taken a few times a batch, not a line. */
+/* The pool of blocks and batches; see lines.h. A mutex guards the free lists and all reference
+ * counts: it is taken a few times a batch, not a line. */
 #include "lines.h"
 
 #include <pthread.h>
@@ -160,7 +160,7 @@ static void fill_records(const struct lines_pool *p, ctd_record *r, uint32_t n)
         .offset = -1,
         .key = {.type = CTD_NULL},
         .value = {.type = CTD_STRING},
-        .source_partition = {.type = CTD_MAP, .len = 1, .u.items = p->partition},
+        .source_partition = {.type = CTD_NULL},
         .source_offset = {.type = CTD_NULL},
         .original_partition = -1,
     };
@@ -203,6 +203,7 @@ void lines_batch_put(struct lines_batch *b)
     }
     struct lines_pool *p = b->pool;
     if (b->n > 0) {
+        b->records[b->n - 1].source_partition = (ctd_value){.type = CTD_NULL};
         b->records[b->n - 1].source_offset = (ctd_value){.type = CTD_NULL};
     }
     (void)pthread_mutex_lock(&p->lock);
@@ -263,7 +264,8 @@ void lines_batch_hand_over(struct lines_batch *b, int64_t position, int64_t devi
     put_pair(b->offset, "position", position);
     put_pair(b->offset + 2, "device", device);
     put_pair(b->offset + 4, "inode", inode);
-    b->records[b->n - 1].source_offset =
-        (ctd_value){.type = CTD_MAP, .len = 3, .u.items = b->offset};
+    ctd_record *last = &b->records[b->n - 1];
+    last->source_partition = (ctd_value){.type = CTD_MAP, .len = 1, .u.items = b->pool->partition};
+    last->source_offset = (ctd_value){.type = CTD_MAP, .len = 3, .u.items = b->offset};
     *out = (ctd_batch){.n = b->n, .records = b->records, .priv = b, .release = release};
 }

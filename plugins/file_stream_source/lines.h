@@ -1,13 +1,14 @@
 /*
  * lines: the memory that batches of lines live in.
  *
- * A block is a stretch of the file; a batch is an array of records whose values point into one block. Both
- * come from a pool and go back to it, so that the steady state allocates nothing and writes, per record, only
- * where its line is: everything else in a record is the same for all and is filled in once.
+ * A block is a stretch of the file; a batch is an array of records whose values point into one
+ * block. Both come from a pool and go back to it, so that the steady state allocates nothing and
+ * writes, per record, only where its line is: everything else in a record is the same for all and
+ * is filled in once.
  *
- * Threads: blocks are filled by the task's thread only; a batch may be released by any thread, also after the
- * source itself is gone, which is why the pool counts who still needs it. Bytes of a block that a record
- * points at are never written again while that record lives.
+ * Threads: blocks are filled by the task's thread only; a batch may be released by any thread, also
+ * after the source itself is gone, which is why the pool counts who still needs it. Bytes of a
+ * block that a record points at are never written again while that record lives.
  */
 #ifndef FILE_STREAM_SOURCE_LINES_H
 #define FILE_STREAM_SOURCE_LINES_H
@@ -55,8 +56,8 @@ struct lines_batch *lines_batch_get(struct lines_pool *p, struct lines_block *bl
 void lines_batch_put(struct lines_batch *b); /* back to the pool; NULL-safe */
 /* Adds one line: a STRING, or BYTES if it is not well-formed UTF-8. The batch must have room. */
 void lines_batch_add(struct lines_batch *b, const char *line, size_t len);
-/* Gives the batch to the host. Only the last record says where the file has been read to: offsets of one
- * poll become durable together, so the earlier ones would be overwritten anyway. */
+/* Gives the batch to the host. Only the last record says where the file has been read to: offsets
+ * of one poll become durable together, so the earlier ones would be overwritten anyway. */
 void lines_batch_hand_over(struct lines_batch *b, int64_t position, int64_t device, int64_t inode,
                            ctd_batch *out);
 

@@ -47,7 +47,8 @@ int rotated_fits(int fd, const struct stat *st, int64_t position, int check_feed
     if (position < 0 || st->st_size < position) {
         return 0;
     }
-    /* The unended last line of a file that was renamed away is handed out as well: then nothing follows. */
+    /* The unended last line of a file that was renamed away is handed out as well: then nothing
+     * follows. */
     if (!check_feed || position == 0 || st->st_size == position) {
         return 1;
     }

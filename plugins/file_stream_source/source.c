@@ -1,13 +1,14 @@
 /*
  * FileStreamSource: the lines of one file as records.
  *
- * Threads: start, poll and stop run one at a time ([task]); on_result runs beside poll ([ack]); cancel may come
- * from anywhere. The latter two touch only what `lock` guards, and wake a poll that waits.
+ * Threads: start, poll and stop run one at a time ([task]); cancel may come from anywhere: it sets
+ * a flag under `lock` and wakes a poll that waits.
  *
- * Invariant: the offset that goes with a batch is the position behind everything that was consumed for it, so a
- * restart neither repeats nor leaves out a line. Lines that are too long are passed over and reported as a data
- * error only after a batch behind them is durable (or when nothing follows them): the offset stored by then
- * keeps the restarted task from meeting them again.
+ * Invariant: the offset that goes with a batch is the position behind everything that was consumed
+ * for it, so a restart neither repeats nor leaves out a line. Lines that are too long are passed
+ * over and reported as a data error by the poll after the batch that they stand in (at once when
+ * nothing else is there): the host settles what it has before it fails the task, and so the offset
+ * stored by then keeps the restarted task from meeting them again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,10 +23,9 @@
 #include "lines.h"
 #include "tail.h"
 
-/* A block holds several batches of common lines, and always one of the longest lines with CR and LF. */
+/* A block holds several batches of common lines, and always one of the longest lines with CR and
+ * LF. */
 #define BLOCK_BYTES ((size_t)1 << 20)
-/* How long a data error waits for the batch behind it to become durable. */
-enum { REPORT_WAIT_MS = 2000 };
 
 struct source {
     const ctd_host *host;
@@ -35,14 +35,11 @@ struct source {
     int64_t interval_ms;
     struct lines_pool *pool;
     struct tail tail;
-    uint64_t handed;          /* records given to the host */
-    uint64_t report_after;    /* report too long lines once this many are settled ... */
-    int64_t report_latest_ms; /* ... or at this time; 0: nothing waits to be reported */
+    int report; /* lines were too long: the next poll says so */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    int cancelled;    /* poll returns CTD_E_CANCELLED, until the next start */
-    uint64_t settled; /* records whose outcome is known */
+    int cancelled; /* poll returns CTD_E_CANCELLED */
 };
 
 static void destroy(void *self)
@@ -146,7 +143,7 @@ static ctd_status start(void *self, ctd_error *err)
     return resume(s, err);
 }
 
-/* Waits at most until `deadline`, for one interval, or until somebody wakes us. */
+/* Waits for one interval, at most until the deadline, or until cancel(). */
 static void wait_a_little(struct source *s, int64_t deadline_ms)
 {
     int64_t until = clock_mono_ms() + s->interval_ms;
@@ -155,8 +152,7 @@ static void wait_a_little(struct source *s, int64_t deadline_ms)
     }
     const struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
     (void)pthread_mutex_lock(&s->lock);
-    uint64_t settled = s->settled;
-    while (!s->cancelled && s->settled == settled) {
+    while (!s->cancelled) {
         if (pthread_cond_timedwait(&s->wake, &s->lock, &at) == ETIMEDOUT) {
             break;
         }
@@ -172,23 +168,11 @@ static int is_cancelled(struct source *s)
     return cancelled;
 }
 
-/* Is it time to report the lines that were passed over? */
-static int report_is_due(struct source *s)
-{
-    if (s->report_latest_ms == 0) {
-        return 0;
-    }
-    (void)pthread_mutex_lock(&s->lock);
-    uint64_t settled = s->settled;
-    (void)pthread_mutex_unlock(&s->lock);
-    return settled >= s->report_after || clock_mono_ms() >= s->report_latest_ms;
-}
-
 static ctd_status report_too_long(struct source *s, ctd_error *err)
 {
     uint64_t n = s->tail.n_too_long;
     s->tail.n_too_long = 0;
-    s->report_latest_ms = 0;
+    s->report = 0;
     char others[64] = "";
     if (n > 1) {
         (void)snprintf(others, sizeof(others), " (and %" PRIu64 " more after it)", n - 1);
@@ -205,11 +189,7 @@ static void hand_over(struct source *s, struct lines_batch *batch, ctd_batch *ou
 {
     lines_batch_hand_over(batch, tail_position(&s->tail), (int64_t)s->tail.device,
                           (int64_t)s->tail.inode, out);
-    s->handed += out->n;
-    if (s->tail.n_too_long > 0 && s->report_latest_ms == 0) {
-        s->report_after = s->handed;
-        s->report_latest_ms = clock_mono_ms() + REPORT_WAIT_MS;
-    }
+    s->report = s->tail.n_too_long > 0;
 }
 
 static ctd_status poll(void *self, uint32_t max_records, uint32_t timeout_ms, ctd_batch *out,
@@ -223,7 +203,7 @@ static ctd_status poll(void *self, uint32_t max_records, uint32_t timeout_ms, ct
         if (is_cancelled(s)) {
             return CTD_E_CANCELLED;
         }
-        if (report_is_due(s)) {
+        if (s->report) {
             return report_too_long(s, err);
         }
         struct lines_batch *batch = NULL;
@@ -235,7 +215,7 @@ static ctd_status poll(void *self, uint32_t max_records, uint32_t timeout_ms, ct
             hand_over(s, batch, out);
             return CTD_OK;
         }
-        if (s->tail.n_too_long > 0 && s->report_latest_ms == 0) {
+        if (s->tail.n_too_long > 0) {
             return report_too_long(s, err); /* nothing follows that could carry the offset */
         }
         if (clock_mono_ms() >= deadline) {
@@ -250,17 +230,6 @@ static void cancel(void *self)
     struct source *s = self;
     (void)pthread_mutex_lock(&s->lock);
     s->cancelled = 1;
-    (void)pthread_cond_broadcast(&s->wake);
-    (void)pthread_mutex_unlock(&s->lock);
-}
-
-static void on_result(void *self, uint64_t first_seq, const ctd_result *results, uint64_t n)
-{
-    struct source *s = self;
-    (void)first_seq;
-    (void)results;
-    (void)pthread_mutex_lock(&s->lock);
-    s->settled += n;
     (void)pthread_cond_broadcast(&s->wake);
     (void)pthread_mutex_unlock(&s->lock);
 }
@@ -291,7 +260,6 @@ static const ctd_source ops = {
     .start = start,
     .poll = poll,
     .cancel = cancel,
-    .on_result = on_result,
     .stop = stop,
 };
 

@@ -1,4 +1,5 @@
-/* Following one file; see tail.h. Which file is which is decided by device and inode only; times never are. */
+/* Following one file; see tail.h. Which file is which is decided by device and inode only; times
+ * never are. */
 #include "tail.h"
 
 #include <errno.h>
@@ -67,7 +68,8 @@ static void use_file(struct tail *t, int fd, const struct stat *st, int64_t posi
     restart_at(t, position);
 }
 
-/* The path is open as `fd`, and it is not the file that the stored offset speaks of, or no longer. */
+/* The path is open as `fd`, and it is not the file that the stored offset speaks of, or no longer.
+ */
 static int64_t resume_elsewhere(struct tail *t, const struct stat *st, int *io_fd,
                                 struct stat *ret_st)
 {
@@ -127,7 +129,8 @@ static ctd_status open_file(struct tail *t, ctd_error *err)
     }
     int64_t position = 0;
     if (t->has_resume) {
-        /* A device number may change with a reboot; the inode with a line end at the right place is enough. */
+        /* A device number may change with a reboot; the inode with a line end at the right place is
+         * enough. */
         int same = !t->has_inode || st.st_ino == t->resume_inode;
         position = t->resume_position;
         if (!same || !rotated_fits(fd, &st, position, t->has_inode)) {
@@ -227,8 +230,8 @@ static int same_state(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* Appends what the file has behind the block's last byte; *ret_got 0: nothing. The file's state is taken
- * before the read, so that whatever is written after it counts as a change. */
+/* Appends what the file has behind the block's last byte; *ret_got 0: nothing. The file's state is
+ * taken before the read, so that whatever is written after it counts as a change. */
 static ctd_status read_some(struct tail *t, int *ret_got, ctd_error *err)
 {
     struct lines_block *b = t->block;
@@ -257,8 +260,8 @@ static ctd_status read_some(struct tail *t, int *ret_got, ctd_error *err)
     return CTD_OK;
 }
 
-/* The file ends within a line. It is read again from its beginning once the file has changed, since a
- * writer that repairs its own torn line may have cut it back by then. */
+/* The file ends within a line. It is read again from its beginning once the file has changed, since
+ * a writer that repairs its own torn line may have cut it back by then. */
 static void end_reached(struct tail *t, struct lines_batch *batch)
 {
     size_t left = t->block->len - t->next;
@@ -313,7 +316,8 @@ static ctd_status take_lines(struct tail *t, struct lines_batch *batch, uint32_t
     return CTD_OK;
 }
 
-/* At the end of the file: has it been cut, has it grown, has the path moved on? *ret_changed 1: read again. */
+/* At the end of the file: has it been cut, has it grown, has the path moved on? *ret_changed 1:
+ * read again. */
 static ctd_status look(struct tail *t, int *ret_changed, ctd_error *err)
 {
     struct stat st, now;

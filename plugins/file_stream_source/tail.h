@@ -1,9 +1,10 @@
 /*
  * tail: one file followed by its path, through renames and truncations, handing out whole lines.
  *
- * Threads: one at a time (the task's). Invariants: `position` is always the first byte behind the last line
- * that was handed out or skipped, so it is behind a line feed (or at the end of a file that was renamed away);
- * a line that has no line feed yet is not handed out while its file may still grow.
+ * Threads: one at a time (the task's). Invariants: `position` is always the first byte behind the
+ * last line that was handed out or skipped, so it is behind a line feed (or at the end of a file
+ * that was renamed away); a line that has no line feed yet is not handed out while its file may
+ * still grow.
  */
 #ifndef FILE_STREAM_SOURCE_TAIL_H
 #define FILE_STREAM_SOURCE_TAIL_H
@@ -45,13 +46,13 @@ struct tail {
 
 void tail_init(struct tail *t, const ctd_host *host, const char *path, struct lines_pool *pool,
                size_t max_line_bytes);
-/* Before the first read: go on at `position` of the file with this device and inode (has_inode 0: of
- * whatever has the path). */
+/* Before the first read: go on at `position` of the file with this device and inode (has_inode 0:
+ * of whatever has the path). */
 void tail_resume(struct tail *t, int64_t position, int has_inode, uint64_t device, uint64_t inode);
 void tail_close(struct tail *t);
 
-/* Hands out at most `max` lines that are there now; *ret NULL: none (the file may not even exist). Never
- * waits. Too long lines met on the way are passed over and counted in n_too_long. */
+/* Hands out at most `max` lines that are there now; *ret NULL: none (the file may not even exist).
+ * Never waits. Too long lines met on the way are passed over and counted in n_too_long. */
 ctd_status tail_read(struct tail *t, uint32_t max, struct lines_batch **ret, ctd_error *err);
 int64_t tail_position(const struct tail *t);
 

@@ -133,7 +133,8 @@ ctd_status db_prepare(struct db *d, const char *sql, sqlite3_stmt **ret, ctd_err
     return rc == SQLITE_OK ? CTD_OK : db_fail(d, rc, err, sql);
 }
 
-/* Switching to the write-ahead log needs the file for a moment alone, and SQLite does not wait for that. */
+/* Switching to the write-ahead log needs the file for a moment alone, and SQLite does not wait for
+ * that. */
 static ctd_status use_wal(struct db *d, ctd_error *err)
 {
     for (int count = 0;; count++) {
@@ -276,8 +277,8 @@ void db_rollback(struct db *d)
     }
 }
 
-/* The commits so far lie in the write-ahead log; syncing that one file makes them durable, and with its first
- * sync SQLite syncs the folder too. */
+/* The commits so far lie in the write-ahead log; syncing that one file makes them durable, and with
+ * its first sync SQLite syncs the folder too. */
 ctd_status db_sync(struct db *d, ctd_error *err)
 {
     if (!d->dirty) {

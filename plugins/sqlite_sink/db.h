@@ -1,9 +1,10 @@
 /*
- * db: one connection to the database file, its transactions, and what SQLite's errors mean to the host.
+ * db: one connection to the database file, its transactions, and what SQLite's errors mean to the
+ * host.
  *
- * Threads: one at a time; db_interrupt() from any. Durability: a commit is atomic at once and durable after
- * db_sync() (write-ahead log, synchronous=NORMAL); where the file cannot have a write-ahead log every commit is
- * durable by itself.
+ * Threads: one at a time; db_interrupt() from any. Durability: a commit is atomic at once and
+ * durable after db_sync() (write-ahead log, synchronous=NORMAL); where the file cannot have a
+ * write-ahead log every commit is durable by itself.
  */
 #ifndef SQLITE_SINK_DB_H
 #define SQLITE_SINK_DB_H
@@ -33,7 +34,8 @@ ctd_status db_open(struct db *d, ctd_error *err);
 void db_close(struct db *d); /* rolls back what is open */
 void db_destroy(struct db *d);
 
-/* Between these two db_interrupt() makes whatever runs return CTD_E_CANCELLED; elsewhere it does nothing. */
+/* Between these two db_interrupt() makes whatever runs return CTD_E_CANCELLED; elsewhere it does
+ * nothing. */
 void db_interruptible_begin(struct db *d);
 void db_interruptible_end(struct db *d);
 void db_interrupt(struct db *d);

@@ -3,9 +3,10 @@
  *
  *   _connectd_offsets(connector, topic, topic_id, partition, epoch, offset)
  *
- * One row a connector, topic id and partition. `offset` is the next one to take (-1: not known yet), `epoch` that of
- * the owner who claimed the partition last. It is moved in the transaction that writes the rows, and only under the
- * epoch of the mover: an owner that was replaced changes nothing any more and learns that it is fenced.
+ * One row a connector, topic id and partition. `offset` is the next one to take (-1: not known
+ * yet), `epoch` that of the owner who claimed the partition last. It is moved in the transaction
+ * that writes the rows, and only under the epoch of the mover: an owner that was replaced changes
+ * nothing any more and learns that it is fenced.
  *
  * Threads: as the connection's.
  */
@@ -41,8 +42,8 @@ struct offsets {
 ctd_status offsets_start(struct offsets *o, struct db *db, const char *connector, ctd_error *err);
 void offsets_stop(struct offsets *o); /* forgets all partitions; before the connection is closed */
 
-/* Claims partitions under their epochs, durably, and says in `offset` where to start when that is known here.
- * CTD_E_FENCED when a newer epoch holds one. */
+/* Claims partitions under their epochs, durably, and says in `offset` where to start when that is
+ * known here. CTD_E_FENCED when a newer epoch holds one. */
 ctd_status offsets_open(struct offsets *o, ctd_assignment *inout, uint64_t n, ctd_error *err);
 void offsets_close(struct offsets *o, const ctd_assignment *a, uint64_t n);
 

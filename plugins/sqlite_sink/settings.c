@@ -1,4 +1,5 @@
-/* See settings.h. The names and defaults are those of the JDBC sinks, so that their configs carry over. */
+/* See settings.h. The names and defaults are those of the JDBC sinks, so that their configs carry
+ * over. */
 #include "settings.h"
 
 #include <stdio.h>

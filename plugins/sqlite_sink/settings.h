@@ -1,4 +1,5 @@
-/* settings: the options of SqliteSink, read once and checked. Immutable after settings_read(); any thread. */
+/* settings: the options of SqliteSink, read once and checked. Immutable after settings_read(); any
+ * thread. */
 #ifndef SQLITE_SINK_SETTINGS_H
 #define SQLITE_SINK_SETTINGS_H
 

@@ -118,8 +118,8 @@ static struct shape *copy_names(const struct row_in *row, uint64_t hash, struct 
     return s;
 }
 
-/* A later field of the same name counts, as in most JSON readers; the key's columns win over the value's. Names
- * that differ only in case are two fields and one column: an error. */
+/* A later field of the same name counts, as in most JSON readers; the key's columns win over the
+ * value's. Names that differ only in case are two fields and one column: an error. */
 static ctd_status drop_doubles(struct shape *s, ctd_error *err)
 {
     uint32_t n = s->n_key + s->n_fields;

@@ -1,11 +1,12 @@
 /*
  * SqliteSink: records into tables of a SQLite database, exactly once.
  *
- * Threads: [task] and [ctl] calls come one at a time; cancel, from anywhere, only interrupts the connection.
- * Exactly once: a transaction writes rows and, in _connectd_offsets, how far their partitions have come; open() answers
- * with what stands there, and put() leaves out what lies below it. So a batch may come any number of times, and what
- * a crash or a power cut takes away it takes away together.
- * Invariant: between calls no transaction is open, and each part's `pending` equals its `next`.
+ * Threads: [task] and [ctl] calls come one at a time; cancel, from anywhere, only interrupts the
+ * connection. Exactly once: a transaction writes rows and, in _connectd_offsets, how far their
+ * partitions have come; open() answers with what stands there, and put() leaves out what lies below
+ * it. So a batch may come any number of times, and what a crash or a power cut takes away it takes
+ * away together. Invariant: between calls no transaction is open, and each part's `pending` equals
+ * its `next`.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -274,7 +275,8 @@ static ctd_status bind_value(struct sink *s, sqlite3_stmt *stmt, const struct fi
     return rc == SQLITE_OK ? CTD_OK : db_fail(&s->db, rc, err, "bind a value");
 }
 
-/* A field without a column has got a value by now: its column must be made, or the record refused. */
+/* A field without a column has got a value by now: its column must be made, or the record refused.
+ */
 static int outgrown(const struct shape *shape, const struct row_in *row)
 {
     for (uint32_t i = 0; i < row->n_fields; i++) {
@@ -411,7 +413,8 @@ static ctd_status put(void *self, ctd_batch *batch, ctd_error *err)
     return rc;
 }
 
-/* Records that never reached put(), since a transform dropped them or they were bad, still move the offsets. */
+/* Records that never reached put(), since a transform dropped them or they were bad, still move the
+ * offsets. */
 static int advance(struct sink *s, const ctd_assignment *a, uint64_t n)
 {
     int moved = 0;

@@ -251,8 +251,8 @@ static const ctd_value *look_ahead(const struct row_in *row, const struct cell *
     return NULL;
 }
 
-/* Adds one column to CREATE TABLE. One that only ever was null is left for auto.evolve to add; without that it is
- * made here, of no type if need be, since nobody could add it later. */
+/* Adds one column to CREATE TABLE. One that only ever was null is left for auto.evolve to add;
+ * without that it is made here, of no type if need be, since nobody could add it later. */
 static void create_column(struct tables *t, ctd_text *sql, ctd_text *pk, const struct row_in *row,
                           const struct cell *cell, int is_pk)
 {

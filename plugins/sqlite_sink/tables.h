@@ -1,13 +1,15 @@
 /*
- * tables: the tables that records go to, their columns, and a prepared statement for each shape of record.
+ * tables: the tables that records go to, their columns, and a prepared statement for each shape of
+ * record.
  *
- * A shape is what decides the statement: table, kind of write, and the names of the fields in their order. Records of
- * one stream mostly share one, so the shape used last is tried first, by comparing names; others are found by
- * hash. For each field it knows the statement's parameter, so that a known record only binds and steps.
+ * A shape is what decides the statement: table, kind of write, and the names of the fields in their
+ * order. Records of one stream mostly share one, so the shape used last is tried first, by
+ * comparing names; others are found by hash. For each field it knows the statement's parameter, so
+ * that a known record only binds and steps.
  *
- * Threads: as the connection's. All of this runs inside a transaction; columns are looked up and added under its
- * write lock, and everything is forgotten when the schema's version says that somebody changed a table.
- * Bounds: TABLES_MAX_SHAPES statements (the one unused for longest goes).
+ * Threads: as the connection's. All of this runs inside a transaction; columns are looked up and
+ * added under its write lock, and everything is forgotten when the schema's version says that
+ * somebody changed a table. Bounds: TABLES_MAX_SHAPES statements (the one unused for longest goes).
  */
 #ifndef SQLITE_SINK_TABLES_H
 #define SQLITE_SINK_TABLES_H
@@ -92,9 +94,9 @@ ctd_status tables_begin(struct tables *t, ctd_error *err);
 /* After a roll back, which undoes tables made and columns added. */
 void tables_rolled_back(struct tables *t);
 
-/* The shape for this record, with table and columns made when the options allow. CTD_E_DATA for a field
- * without a column, CTD_E_CONFIG for a missing table or one that does not fit the options. *ret NULL with
- * CTD_OK: there is nothing to do. */
+/* The shape for this record, with table and columns made when the options allow. CTD_E_DATA for a
+ * field without a column, CTD_E_CONFIG for a missing table or one that does not fit the options.
+ * *ret NULL with CTD_OK: there is nothing to do. */
 ctd_status tables_shape(struct tables *t, const struct row_in *row, struct shape **ret,
                         ctd_error *err);
 /* The shape must be made anew, since a field without a column turned out to have a value. */

@@ -1,4 +1,5 @@
-/* What tables.c (which table has which columns) and shape.c (which statement writes a record) share. */
+/* What tables.c (which table has which columns) and shape.c (which statement writes a record)
+ * share. */
 #ifndef SQLITE_SINK_TABLES_INT_H
 #define SQLITE_SINK_TABLES_INT_H
 
@@ -6,7 +7,8 @@
 
 #include "tables.h"
 
-/* The table of this record's topic, loaded; made from this record when it is missing and auto.create allows. */
+/* The table of this record's topic, loaded; made from this record when it is missing and
+ * auto.create allows. */
 ctd_status tables_table(struct tables *t, const struct row_in *row, struct table **ret,
                         ctd_error *err);
 /* Reads the table's columns from the database. */

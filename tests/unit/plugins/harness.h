@@ -1,6 +1,7 @@
 /*
- * harness: what a plugin sees of a host, within one process: options from pairs of text, a log that is kept, offsets
- * that are kept. The built .so is loaded with dlopen, so that what is tested is what is shipped.
+ * harness: what a plugin sees of a host, within one process: options from pairs of text, a log that
+ * is kept, offsets that are kept. The built .so is loaded with dlopen, so that what is tested is
+ * what is shipped.
  */
 #ifndef TESTS_PLUGINS_HARNESS_H
 #define TESTS_PLUGINS_HARNESS_H

@@ -1,4 +1,5 @@
-/* What the two files of SqliteSink tests share: one sink, its database, and records made from values. */
+/* What the two files of SqliteSink tests share: one sink, its database, and records made from
+ * values. */
 #ifndef TESTS_PLUGINS_SQLITE_FIXTURE_H
 #define TESTS_PLUGINS_SQLITE_FIXTURE_H
 
@@ -16,7 +17,8 @@ int sqlite_teardown(void **state);
 void option(const char *key, const char *value);
 const ctd_sink *sink(void);
 ctd_status make_and_start(void);
-/* Opens topic "t", partition, with this epoch; returns where to start, or the status if that is negative. */
+/* Opens topic "t", partition, with this epoch; returns where to start, or the status if that is
+ * negative. */
 int64_t open_part(int32_t partition, int64_t epoch, int64_t offset);
 /* make_and_start() and open_part(0, 1, 0). */
 void begin(void);
@@ -28,7 +30,8 @@ ctd_record record(int64_t offset, ctd_value key, ctd_value value);
 ctd_status put(const ctd_record *records, uint64_t n);
 ctd_status put_value(int64_t offset, ctd_value value);
 
-/* What a query gives, through a connection of its own: columns by |, rows by newline; NULL as (null). */
+/* What a query gives, through a connection of its own: columns by |, rows by newline; NULL as
+ * (null). */
 const char *query(const char *sql);
 
 #define S(text) ctd_v_cstr(text)

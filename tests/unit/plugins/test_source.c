@@ -63,8 +63,11 @@ static void keep_offset(const ctd_batch *b)
             memcpy(H.stored_items, offset->u.items, sizeof(H.stored_items));
             H.stored = ctd_v_map(H.stored_items, 3);
         }
-        assert_int_equal(b->records[i].source_partition.type, CTD_MAP);
-        assert_true(ctd_slice_is(ctd_map_str(&b->records[i].source_partition, "filename"), path));
+        const ctd_value *partition = &b->records[i].source_partition;
+        assert_int_equal(partition->type, offset->type);
+        if (partition->type == CTD_MAP) {
+            assert_true(ctd_slice_is(ctd_map_str(partition, "filename"), path));
+        }
     }
 }
 
@@ -92,11 +95,8 @@ static const char *drain(uint32_t timeout_ms)
                                  v->type == CTD_BYTES ? "<%.*s>" : "[%.*s]", (int)v->len, v->u.str);
         }
         H.seen += b.n;
-        uint64_t n = b.n;
         b.release(&b);
         assert_null(b.release);
-        ctd_result r[64] = {{0}};
-        source(&H)->on_result(H.self, 0, r, n);
     }
 }
 
@@ -397,8 +397,6 @@ static void test_blocks(void **state)
             break;
         }
         assert_true(b.n <= 2000);
-        ctd_result r[2000] = {{0}};
-        source(&H)->on_result(H.self, 0, r, b.n);
         /* Batches stay out for a while, and go back in another order. */
         ctd_batch *slot = &held[(n / 2000) % 4];
         for (uint64_t i = 0; slot->release != NULL && i < slot->n; i++) {

@@ -60,7 +60,8 @@ static void test_replay_after_crash(void **state)
     assert_string_equal(query("SELECT count(*), count(DISTINCT id), max(id) FROM t"), "56|56|55\n");
 }
 
-/* Control: without the offsets row the same redelivery makes doubles, so the test above can fail. */
+/* Control: without the offsets row the same redelivery makes doubles, so the test above can fail.
+ */
 static void test_replay_control(void **state)
 {
     (void)state;
@@ -253,8 +254,8 @@ static void test_refusing_trigger(void **state)
     put_range(1, 6, CTD_OK);
 }
 
-/* A layer under SQLite, in place of a bad disk: writes and syncs of the log fail when told to, syncs are counted. The plugin
- * uses the same libsqlite3, so it becomes its default too. */
+/* A layer under SQLite, in place of a bad disk: writes and syncs of the log fail when told to,
+ * syncs are counted. The plugin uses the same libsqlite3, so it becomes its default too. */
 static struct {
     sqlite3_vfs *below;
     int (*write)(sqlite3_file *, const void *, int, sqlite3_int64);
