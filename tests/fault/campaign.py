@@ -86,6 +86,13 @@ def pause_ms(rng):
     return rng.uniform(500, 3000) if rng.random() < 0.02 else 10 ** rng.uniform(0, 2.7)
 
 
+def moment(rng, longest_ms):
+    """Passes the last moment before the crash, busily: up to longest_ms, most often much less."""
+    end = time.monotonic() + longest_ms * rng.random() ** 3 / 1000
+    while time.monotonic() < end:
+        pass
+
+
 class Source:
     """A file that grows, and how much of it is in the topic."""
 
@@ -144,7 +151,7 @@ class Bench:
         assert set(host.path("out.txt").read_text().split("\n")[:-1]) == set(self.source.lines)
 
     def load_until(self, rng):
-        """Writers on; returns when enough is acked and a random time has passed, units in flight."""
+        """Writers on; returns when enough is acked and a random time has passed."""
         acked = len(self.load.acked)
         self.load.start(self.host.url)
         wait_until(lambda: len(self.load.acked) >= acked + MIN_ACKED, f"{MIN_ACKED} acks", 20, every=0.001)
@@ -152,8 +159,6 @@ class Bench:
         while time.monotonic() < end:
             self.source.append(20)
             connectd._never.wait(0.002)
-        self.source.append(rng.randint(400, 800))
-        wait_until(lambda: self.load.in_flight() >= MIN_UNITS, f"{MIN_UNITS} units in flight", 5, every=0.0005)
 
 
 def kill_host(bench, rng):
@@ -162,6 +167,9 @@ def kill_host(bench, rng):
     if rng.random() < 0.5:
         victims += bench.host.runners()
         rng.shuffle(victims)
+    bench.source.append(rng.randint(100, 800))
+    bench.load.burst()
+    moment(rng, 2)
     for pid in victims:
         kill_if_alive(pid)
     flying = bench.load.freeze()
@@ -177,6 +185,8 @@ def kill_runners(bench, rng):
     runners = bench.host.runners()
     source = bench.host.runner_of("in")
     victims = [source] if source and rng.random() < 0.5 else runners
+    bench.source.append(2000)
+    moment(rng, 5)
     for pid in victims:
         kill_if_alive(pid, signal.SIGKILL)
     waiting = bench.source.waiting() // 20  # a poll of 20 lines is a unit

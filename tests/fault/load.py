@@ -86,10 +86,12 @@ class Writer:
 class Load:
     """Writers against one topic of one host, from start() to freeze()."""
 
-    def __init__(self, topic, writers=24, batch=2, pad=0):
+    def __init__(self, topic, writers=24, reserve=16, batch=2, pad=0):
+        """`reserve` writers more send nothing until burst()."""
         self.topic, self.batch, self.pad = topic, batch, pad
-        self.writers = [Writer(self, i) for i in range(writers)]
-        self.numbers = [0] * writers
+        self.writers = [Writer(self, i) for i in range(writers + reserve)]
+        self.reserve = self.writers[writers:]
+        self.numbers = [0] * len(self.writers)
         self.sent = set()       # every value ever put on the wire
         self.rejected = set()   # values whose request was answered 4xx: must never be seen
         self.acked = {}         # value -> (partition, offset)
@@ -143,7 +145,7 @@ class Load:
     def serve(self):
         """Until freeze(), or until every connection is gone."""
         select = selectors.DefaultSelector()
-        for w in self.writers:
+        for w in self.writers[:len(self.writers) - len(self.reserve)]:
             select.register(w.socket, selectors.EVENT_READ, w)
             with self.lock:
                 self.send_next(w)
@@ -165,6 +167,16 @@ class Load:
             writer.push()
         except OSError:
             pass  # the answer will never come; pull() finds out
+
+    def burst(self):
+        """The reserve sends, all within a fraction of a millisecond: a crash now finds these on their way."""
+        for w in self.reserve:
+            w.next_request()
+        for w in self.reserve:
+            try:
+                w.push()
+            except OSError:
+                pass
 
     def freeze(self):
         """Nothing new is sent from here on; what was sent stays in flight. Returns how much that is."""

@@ -16,7 +16,7 @@ import campaign
 import connectd
 import pytest
 import verify
-from campaign import Bench, MIN_SHARE, Report
+from campaign import Bench, MIN_SHARE, Report, moment
 from connectd import wait_until
 
 CONTROL_CYCLES = 20
@@ -111,6 +111,9 @@ def check_copy(bench, copy):
 
 def cut(bench, disk, folder, report, rng):
     bench.load_until(rng)
+    bench.source.append(rng.randint(100, 800))
+    bench.load.burst()
+    moment(rng, 2)
     pids = stop_all(bench.host)
     try:
         flying = bench.load.freeze()

@@ -26,7 +26,7 @@ def value(w, n):
 
 def judged(sent, acked, *partitions):
     """check_acked of a topic with these values; `acked` as {value: (partition, offset)}."""
-    topic, load = verify.Topic(FakeHost(*partitions), "t", len(partitions)), Load("t", writers=0, batch=1)
+    topic, load = verify.Topic(FakeHost(*partitions), "t", len(partitions)), Load("t", writers=0, reserve=0, batch=1)
     load.sent, load.acked = set(sent), acked
     topic.read()
     verify.check_acked(topic, load)
@@ -131,7 +131,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def test_the_load_counts_what_is_acked_and_what_is_not():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    load = Load("t", writers=4, batch=3)
+    load = Load("t", writers=4, reserve=0, batch=3)
     load.start(f"http://127.0.0.1:{server.server_address[1]}")
     wait_until(lambda: len(load.acked) >= 100, "100 acks")
     Answers.mute.set()

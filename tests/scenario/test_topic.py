@@ -39,9 +39,10 @@ def test_create_list_describe_delete(a):
     a.topic("describe", "made", "--format", "json", code=1)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", "a b", "x" * 250])
+@pytest.mark.parametrize("name", ["a/b", "..", "", "a b", "x" * 250], ids=["slash", "dots", "empty", "blank", "long"])
 def test_bad_names_are_refused(a, name):
-    a.topic("create", name, "--partitions", 1, code=1)
+    done = a.cli("topic", "create", name, "--partitions", 1, "--data", a.data)
+    assert done.returncode in (1, 2) and done.stderr
 
 
 def test_write_prints_where_each_record_went(a):

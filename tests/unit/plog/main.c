@@ -11,5 +11,6 @@ int main(void)
     }
     int failed = 0;
     failed += run_basic_tests();
+    failed += run_recover_tests();
     return failed != 0;
 }

@@ -3,5 +3,6 @@
 #define TESTS_PLOG_TESTS_H
 
 int run_basic_tests(void);
+int run_recover_tests(void);
 
 #endif

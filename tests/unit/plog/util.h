@@ -29,7 +29,8 @@
 
 extern struct err test_err;
 
-/* A new folder for one test; removed by test_dir_drop(). */
+/* A new folder for one test; removed by test_dir_drop(). In memory where the machine has /dev/shm:
+ * what is tested is order and bytes, not the disk. */
 char *test_dir(void);
 void test_dir_drop(char *dir);
 /* An exact copy of a folder; `to` must not exist. */

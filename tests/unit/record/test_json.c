@@ -186,7 +186,7 @@ static void refuses_what_json_cannot_hold(void **state)
     }
     struct buf small = BUF_INIT(8);
     ctd_value v = ctd_v_cstr("more than eight");
-    assert_int_equal(record_json_write(&v, &small, NULL), ERR_DATA);
+    assert_int_equal(record_json_write(&v, &small, NULL), ERR_LIMIT);
     buf_free(&small);
 }
 
