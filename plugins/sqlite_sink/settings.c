@@ -117,7 +117,7 @@ static int choice(const ctd_host *host, const ctd_config *config, const char *ke
             return i;
         }
     }
-    if (v.ptr != NULL) {
+    if (v.ptr != NULL && f->issues == NULL) {
         char text[160];
         size_t at = 0;
         for (int i = 0; allowed[i] != NULL && at < sizeof(text); i++) {

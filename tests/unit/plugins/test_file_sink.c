@@ -24,7 +24,7 @@ static int setup(void **state)
     (void)snprintf(path, sizeof(path), "%s", harness_path(&H, "out.txt"));
     pairs[0] = "file";
     pairs[1] = path;
-    harness_use(&H, "file_stream_sink", pairs);
+    harness_use(&H, "FileStreamSink", pairs);
     return 0;
 }
 
@@ -279,5 +279,5 @@ int file_sink_tests(void)
         T(test_no_folder),
         T(test_two_tasks),
     };
-    return cmocka_run_group_tests_name("file_stream_sink", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("FileStreamSink", tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ static int setup(void **state)
     (void)snprintf(path, sizeof(path), "%s", harness_path(&H, "in.txt"));
     const char *fixed[] = {"file", path, "topic", "t", "poll.interval.ms", "5", NULL};
     memcpy(pairs, fixed, sizeof(fixed));
-    harness_use(&H, "file_stream_source", pairs);
+    harness_use(&H, "FileStreamSource", pairs);
     return 0;
 }
 
@@ -528,5 +528,5 @@ int source_tests(void)
         T(test_not_a_file),
         T(test_class),
     };
-    return cmocka_run_group_tests_name("file_stream_source", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("FileStreamSource", tests, NULL, NULL);
 }

@@ -457,5 +457,5 @@ int sqlite_offset_tests(void)
         T(test_two_tasks),
         T(test_class),
     };
-    return cmocka_run_group_tests_name("sqlite_sink offsets", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("SqliteSink offsets", tests, NULL, NULL);
 }
