@@ -43,7 +43,7 @@ struct codec_yaml_entry {
     char **parts;
     size_t n_parts;
     char *text;
-    int line, column;             /* of the key, 1-based, columns in characters */
+    int line, column; /* of the key, 1-based, columns in characters */
     int value_line, value_column;
 };
 struct codec_finding { /* something wrong at a place */
@@ -54,7 +54,7 @@ struct codec_finding { /* something wrong at a place */
 struct codec_yaml {
     struct codec_yaml_entry *entries; /* in document order */
     size_t n_entries;
-    struct codec_finding *findings;   /* all problems of the one pass */
+    struct codec_finding *findings; /* all problems of the one pass */
     size_t n_findings;
     int unparsable; /* 1: not YAML at all, entries are incomplete */
 };

@@ -36,5 +36,8 @@ int record_json_write(const ctd_value *v, struct buf *out, struct err *err)
     out->data = (uint8_t *)text.ptr;
     out->len = text.len;
     out->cap = text.cap;
-    return rc == CTD_OK ? 0 : err_set(err, rc, "%s", why.message);
+    if (rc == CTD_OK) {
+        return 0;
+    }
+    return err_set(err, text.status == CTD_E_DATA ? ERR_LIMIT : rc, "%s", why.message);
 }

@@ -28,7 +28,13 @@ enum {
     RECORD_BATCH_OVERHEAD = 61, /* bytes before the first record */
     RECORD_LOG_OVERHEAD = 12,   /* baseOffset and length: what `length` does not count */
 };
-enum { RECORD_CODEC_NONE = 0, RECORD_CODEC_GZIP, RECORD_CODEC_SNAPPY, RECORD_CODEC_LZ4, RECORD_CODEC_ZSTD };
+enum {
+    RECORD_CODEC_NONE = 0,
+    RECORD_CODEC_GZIP,
+    RECORD_CODEC_SNAPPY,
+    RECORD_CODEC_LZ4,
+    RECORD_CODEC_ZSTD
+};
 #define RECORD_NO_TIMESTAMP ((int64_t)-1)
 
 /* ---- building ---- */
@@ -117,7 +123,8 @@ struct record_iter {
     int32_t next; /* index of the next record */
 };
 
-int record_iter_init(struct record_iter *it, const struct record_batch *b, struct err *err) MUST_USE;
+int record_iter_init(struct record_iter *it, const struct record_batch *b,
+                     struct err *err) MUST_USE;
 /* 1 with a record, 0 at the end, ERR_DATA naming the record. */
 int record_iter_next(struct record_iter *it, struct record_view *ret, struct err *err) MUST_USE;
 /* 1 with a header, 0 at the end, ERR_DATA. `c` starts over view->headers, headers_len. */
@@ -146,9 +153,10 @@ void record_abi_arena(struct arena *a, ctd_arena *out);
  * others F64; a number beyond both stays a STRING with CTD_VF_RAW_JSON). Memory from `a`; strings may
  * point into `a`, never into `p`. Depth limit 64. simdjson behind it; one parser per thread inside. ERR_DATA with
  * the reason. */
-int record_json_parse(const void *p, size_t n, struct arena *a, ctd_value *ret, struct err *err) MUST_USE;
+int record_json_parse(const void *p, size_t n, struct arena *a, ctd_value *ret,
+                      struct err *err) MUST_USE;
 /* The compact JSON text of a value tree (BYTES as base64, F32/F64 shortest that reads back, NaN and
- * infinities are ERR_DATA); a RAW_JSON string goes out byte for byte. */
+ * infinities are ERR_DATA, out's limit is ERR_LIMIT); a RAW_JSON string goes out byte for byte. */
 int record_json_write(const ctd_value *v, struct buf *out, struct err *err) MUST_USE;
 
 #endif
