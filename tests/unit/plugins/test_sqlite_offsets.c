@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -230,10 +231,12 @@ static void test_cancel_while_busy(void **state)
     int64_t before = clock_mono_ms();
     assert_int_equal(pthread_create(&thread, NULL, put_thread, NULL), 0);
     /* A cancel before put() runs does nothing, so it is repeated until the thread is done. */
-    while (pthread_tryjoin_np(thread, NULL) != 0) {
+    struct timespec soon;
+    do {
         sink()->cancel(H.self);
-        (void)usleep(1000);
-    }
+        (void)clock_gettime(CLOCK_MONOTONIC, &soon);
+        soon.tv_nsec += soon.tv_nsec < 999000000 ? 1000000 : 0;
+    } while (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &soon) != 0);
     assert_true(clock_mono_ms() - before < 8000);
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
     put_range(0, 2, CTD_OK);
