@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "codec/codec.h"
+#include "topic/topic.h"
 
 enum {
     MAX_POSITIONS = 1000,    /* partitions that are read at once: REST's limit */
@@ -58,12 +59,17 @@ static int begin_reading(struct reading *r, const json_t *topic, struct err *err
             continue;
         }
         struct position *to = &r->at[r->n++];
+        int64_t start = cmd_topic_number(p, "start_offset");
         int64_t end = cmd_topic_number(p, "end_offset");
         to->partition = cmd_topic_number(p, "partition");
-        to->next = a->from_beginning ? cmd_topic_number(p, "start_offset")
-                   : a->offset >= 0  ? a->offset
-                                     : end;
+        to->next = a->from_beginning ? start : a->offset >= 0 ? a->offset : end;
         to->until = a->until_end ? end : INT64_MAX;
+        if (to->next > end || to->next < start) {
+            return err_set(err, ERR_LIMIT,
+                           "offset %lld of %s-%lld is out of range, it has %lld to %lld",
+                           (long long)to->next, a->topic, (long long)to->partition,
+                           (long long)start, (long long)end);
+        }
     }
     return 0;
 }
