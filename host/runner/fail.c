@@ -78,7 +78,10 @@ void runner_fail_prefix(struct runner_fail *f, const char *fmt, ...)
     va_end(ap);
     size_t n = strlen(front);
     memcpy(f->message, front, n);
-    (void)snprintf(f->message + n, sizeof(f->message) - n, ": %s", old);
+    size_t len = strnlen(old, sizeof(f->message) - n - 3);
+    memcpy(f->message + n, ": ", 2);
+    memcpy(f->message + n + 2, old, len);
+    f->message[n + 2 + len] = '\0';
 }
 
 void runner_error_preset(ctd_error *e)
