@@ -491,6 +491,9 @@ static void skip_retired(struct replay *r, uint64_t first_live)
         skip++;
     }
     r->n -= skip;
+    if (r->n == 0) {
+        return;
+    }
     memmove(r->generations, r->generations + skip, r->n * sizeof(*r->generations));
 }
 
