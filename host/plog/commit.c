@@ -329,12 +329,17 @@ static size_t gather(struct plog *p, struct plog_group *g, struct plog_unit **un
     return n;
 }
 
+static int64_t journal_used(const struct plog *p)
+{
+    return p->journal->len - plog_journal_first();
+}
+
 /* Whether nothing can be acked now, with the reason in err. */
 static int refuses(struct plog *p, struct err *err)
 {
     mutex_lock(&p->q_mu);
     int dead = p->journal_dead;
-    int full = p->checkpoint_failed && p->journal->len > 4 * (int64_t)p->o.journal_bytes;
+    int full = p->checkpoint_failed && journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
     if (dead) {
         (void)err_set(err, ERR_IO, "%s", p->reason);
     } else if (full) {
@@ -492,16 +497,21 @@ static void take_units(struct plog *p)
     }
 }
 
-/* Too much journal for a checkpoint that is under way: it has to catch up first; q_mu held. */
+/* More journal than checkpoints keep up with: they have to catch up first; q_mu held. */
 static int must_wait(struct plog *p)
 {
-    return !p->checkpoint_failed && !p->journal_dead && p->checkpointer_runs &&
-           p->journal->len > 4 * (int64_t)p->o.journal_bytes;
+    int wait = !p->checkpoint_failed && !p->journal_dead && p->checkpointer_runs &&
+               journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
+    if (wait) {
+        p->want_checkpoint = 1;
+        cond_signal(&p->checkpoint_cond);
+    }
+    return wait;
 }
 
 static void ask_for_checkpoint(struct plog *p)
 {
-    if (p->journal->len > (int64_t)p->o.journal_bytes || p->straight_bytes > PLOG_STRAIGHT_TOTAL) {
+    if (journal_used(p) > (int64_t)p->o.journal_bytes || p->straight_bytes > PLOG_STRAIGHT_TOTAL) {
         plog_checkpoint_request(p);
     }
 }

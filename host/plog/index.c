@@ -319,8 +319,30 @@ static int search_time_file(const struct plog_segment *s, int64_t n, int64_t ts,
     return found;
 }
 
-int64_t plog_index_find_time(struct plog_segment *s, int64_t ts)
+/* Whether the entry tells the truth: it names a batch by its last offset, and that batch's timestamp. */
+static int time_entry_holds(struct plog_scan *scan, struct plog_time_entry e)
 {
+    struct plog_segment *s = scan->seg;
+    struct plog_batch b;
+    int64_t last = -1;
+    int64_t pos = 0;
+    if (e.rel < 0) {
+        return 0;
+    }
+    plog_index_find(s, s->base + e.rel, &pos, &last);
+    if (last >= 0 && (plog_scan_head(scan, pos, &b, NULL) != 1 || b.last_offset != last)) {
+        pos = 0;
+    }
+    while (plog_scan_head(scan, pos, &b, NULL) == 1 && b.last_offset < s->base + e.rel) {
+        pos += b.bytes;
+    }
+    return plog_scan_head(scan, pos, &b, NULL) == 1 && b.last_offset == s->base + e.rel &&
+           b.max_ts == e.ts;
+}
+
+int64_t plog_index_find_time(struct plog_scan *scan, int64_t ts)
+{
+    struct plog_segment *s = scan->seg;
     struct plog_time_entry e;
     int found = 0;
     mutex_lock(&s->part->mu);
@@ -335,17 +357,19 @@ int64_t plog_index_find_time(struct plog_segment *s, int64_t ts)
     if (!found) {
         found = search_time_file(s, file_n, ts, &e);
     }
-    return found && e.rel >= 0 ? s->base + e.rel : s->base;
+    return found && time_entry_holds(scan, e) ? s->base + e.rel : s->base;
 }
 
 /* ---- at open ---- */
 
-static int64_t file_entries(int fd, int64_t entry_bytes)
+/* Whole entries in a file; *ret_ragged is set if there is more than that. */
+static int64_t file_entries(int fd, int64_t entry_bytes, int *ret_ragged)
 {
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
         return 0;
     }
+    *ret_ragged |= st.st_size % entry_bytes != 0;
     return st.st_size / entry_bytes;
 }
 
@@ -366,18 +390,16 @@ static int64_t trusted_index(struct plog_scan *scan, int fd, int64_t n, int64_t 
     return 0;
 }
 
-/* As trusted_index(): the last time entry must lie within [base, next). */
-static int64_t trusted_times(int fd, int64_t n, int64_t base, int64_t next,
+/* As trusted_index(), for the time index; n_index is in place already. */
+static int64_t trusted_times(struct plog_scan *scan, int fd, int64_t n,
                              struct plog_time_entry *ret_last)
 {
-    for (int tries = 0; n > 0 && tries < 8; tries++, n--) {
-        struct plog_time_entry e;
-        if (read_time(fd, n - 1, &e) == 0 && e.rel >= 0 && base + e.rel < next && e.ts > 0) {
-            *ret_last = e;
-            return n;
-        }
+    struct plog_time_entry e;
+    if (n == 0 || read_time(fd, n - 1, &e) != 0 || !time_entry_holds(scan, e)) {
+        return 0;
     }
-    return 0;
+    *ret_last = e;
+    return n;
 }
 
 /* Walks the batches from m->size to the segment's end, noting them. */
@@ -413,15 +435,6 @@ static int walk_tail(struct plog_scan *scan, struct plog_segment *s, struct plog
     }
 }
 
-static int64_t next_offset_of(struct plog_segment *s)
-{
-    int64_t next = INT64_MAX;
-    mutex_lock(&s->part->mu);
-    next = plog_partition_after(s->part, s);
-    mutex_unlock(&s->part->mu);
-    return next;
-}
-
 int plog_index_load(struct plog_segment *s, int active, int64_t interval, int *ret_rebuilt,
                     struct err *err)
 {
@@ -429,14 +442,18 @@ int plog_index_load(struct plog_segment *s, int active, int64_t interval, int *r
     TRY(plog_scan_init(&scan, s, s->pub.size, err));
     int index_fd = open_index(s, "index");
     int time_fd = open_index(s, "timeindex");
-    int64_t had_index = file_entries(index_fd, INDEX_BYTES);
+    int unfit = s->pub.size > 0 && (index_fd < 0 || time_fd < 0);
+    int64_t had_index = file_entries(index_fd, INDEX_BYTES, &unfit);
+    int64_t had_time = file_entries(time_fd, TIME_BYTES, &unfit);
     struct plog_index_entry last = {0, 0};
     struct plog_time_entry last_time = {-1, 0};
     int64_t n_index = trusted_index(&scan, index_fd, had_index, s->base, &last);
-    int64_t n_time = trusted_times(time_fd, file_entries(time_fd, TIME_BYTES), s->base,
-                                   next_offset_of(s), &last_time);
-    int missing = s->pub.size > 0 && (index_fd < 0 || time_fd < 0);
-    if (missing || (had_index > 0 && n_index == 0)) {
+    s->index_file_n = n_index;
+    int64_t n_time = trusted_times(&scan, time_fd, had_time, &last_time);
+    /* A segment with an index entry, or a finished one, has its largest timestamp in the time index. */
+    unfit |= (had_index > 0 && n_index == 0) || n_time < had_time ||
+             (n_time == 0 && (n_index > 0 || (!active && s->pub.size > 0)));
+    if (unfit) {
         n_index = 0;
         n_time = 0;
         last = (struct plog_index_entry){0, 0};
@@ -452,14 +469,14 @@ int plog_index_load(struct plog_segment *s, int active, int64_t interval, int *r
     s->index_file_n = n_index;
     s->time_file_n = n_time;
     int rc = 0;
-    if (active || (size > 0 && n_index < had_index) || missing) {
+    if (active || n_index < had_index || unfit) {
         rc = walk_tail(&scan, s, &m, interval, err);
     }
     m.size = size;
     s->pub = m;
     s->w = m;
     plog_index_publish(s);
-    *ret_rebuilt = size > 0 && (missing || n_index < had_index);
+    *ret_rebuilt = size > 0 && (unfit || n_index < had_index);
     if (index_fd >= 0) {
         (void)close(index_fd);
     }

@@ -303,8 +303,6 @@ int plog_index_flush(struct plog_segment *s, int closing, int sync, struct err *
  * the batch at ret_pos, -1 if not known (ret_pos is 0 then). Never fails: a missing or unreadable index
  * means looking from the segment's start. */
 void plog_index_find(struct plog_segment *s, int64_t offset, int64_t *ret_pos, int64_t *ret_last);
-/* The offset from which on a record with timestamp >= ts may stand in this segment. */
-int64_t plog_index_find_time(struct plog_segment *s, int64_t ts);
 /* At open, over pub.size good bytes: checks the index files and brings them and the marks up to the end,
  * rebuilding what does not fit. `active`: the mark matters. ret_rebuilt: entries were thrown away. */
 int plog_index_load(struct plog_segment *s, int active, int64_t interval, int *ret_rebuilt,
@@ -333,6 +331,10 @@ int plog_scan_batch(struct plog_scan *s, int64_t pos, struct plog_batch *ret,
  * [min_offset, max_offset]. 1 with its place, 0 if none follows. */
 int plog_scan_resync(struct plog_scan *s, int64_t pos, int64_t min_offset, int64_t max_offset,
                      int64_t *ret_pos, int64_t *ret_base, struct err *err) MUST_USE;
+
+/* index.c: the offset from which on a record with timestamp >= ts may stand in the scan's segment. An entry
+ * that does not hold means looking from the segment's start. */
+int64_t plog_index_find_time(struct plog_scan *scan, int64_t ts);
 
 /* ---- partition.c ---- */
 struct plog_partition *plog_partition_new(struct plog *p, const char *topic, int32_t number,

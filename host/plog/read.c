@@ -322,7 +322,7 @@ static int find_in_segment(struct plog_segment *seg, int64_t size, int64_t ts, i
     TRY(plog_scan_init(&scan, seg, size, err));
     int64_t pos = 0;
     int64_t expect = 0;
-    begin_at(&scan, plog_index_find_time(seg, ts), &pos, &expect);
+    begin_at(&scan, plog_index_find_time(&scan, ts), &pos, &expect);
     int rc = 0;
     for (;;) {
         struct plog_batch b;

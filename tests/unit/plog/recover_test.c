@@ -59,8 +59,8 @@ static void crash_after_each_unit(int path, size_t journal_bytes)
 {
     char *dir = test_dir();
     char *copy = copy_name(dir);
-    struct plog *p = test_open_with((struct plog_options){
-        .dir = dir, .force_path = path, .journal_bytes = journal_bytes});
+    struct plog *p = test_open_with(
+        (struct plog_options){.dir = dir, .force_path = path, .journal_bytes = journal_bytes});
     test_topic(p, "t", 3, (const char *const[]){"segment.bytes", "700", NULL, NULL});
     struct plog_partition *parts[3];
     struct buf want[3];
@@ -118,19 +118,22 @@ static void test_crash_after_each_unit(void **state)
 
 enum harm { HARM_CUT, HARM_ZERO, HARM_ONES, HARM_FLIP, N_HARMS };
 
-/* Leaves bytes [0, keep) of the journal and harms the rest up to `size`; HARM_FLIP: only byte `keep`. */
-static void harm_journal(const char *dir, int64_t keep, int64_t size, int harm)
+/* Leaves bytes [0, keep) of the journal and harms the rest up to `size`; HARM_FLIP: only byte `keep`. Returns
+ * 0 if that changed nothing. */
+static int harm_journal(const char *dir, int64_t keep, int64_t size, int harm)
 {
     int64_t ignored = 0;
+    int changed = 1;
     char *journal = newest_journal(dir, &ignored);
     if (harm == HARM_CUT) {
         test_truncate(journal, keep);
     } else if (harm == HARM_FLIP) {
-        test_garble(journal, keep, 1, -1);
+        changed = test_garble(journal, keep, 1, -1);
     } else {
-        test_garble(journal, keep, size - keep, harm == HARM_ZERO ? 0 : 0xff);
+        changed = test_garble(journal, keep, size - keep, harm == HARM_ZERO ? 0 : 0xff);
     }
     free(journal);
+    return changed;
 }
 
 /* The last unit's bytes in one segment, as a crash may leave them. */
@@ -176,14 +179,20 @@ static void torn_tail(int path)
     struct plog_partition_status after;
     plog_partition_status(parts[0], &after);
     assert_true(all > good);
+    int64_t cuts = 0;
     for (int64_t keep = good; keep < all; keep++) {
         for (int harm = 0; harm < N_HARMS; harm++) {
             test_copy(dir, copy);
-            harm_journal(copy, keep, all, harm);
+            int changed = harm_journal(copy, keep, all, harm);
             harm_segment(copy, "log/t-0/00000000000000000000.log", before.bytes, after.bytes,
                          (int)keep);
             harm_segment(copy, "log/t-1/00000000000000000000.log", before.bytes, after.bytes,
                          (int)keep / 4);
+            if (!changed) { /* zeroes over zeroes */
+                OK(file_remove_tree(copy, &test_err));
+                continue;
+            }
+            cuts++;
             struct plog *q = test_open(copy);
             expect_dump(q, "t", 0, "0 a:0\n1 b:0\n");
             expect_dump(q, "t", 1, "0 a:0\n1 b:0\n");
@@ -196,6 +205,7 @@ static void torn_tail(int path)
             OK(file_remove_tree(copy, &test_err));
         }
     }
+    assert_true(cuts > 3 * (all - good));
     plog_partition_unref(parts[0]);
     plog_partition_unref(parts[1]);
     plog_close(p);
@@ -235,12 +245,10 @@ static void test_marker_without_bytes(void **state)
         test_copy(dir, copy);
         char *segment = test_path(copy, "log/t-1/00000000000000000000.log");
         test_garble(segment, at, 1, -1);
-        int epoch = at - before.bytes >= 12 && at - before.bytes < 16;
         struct plog *q = test_open(copy);
         /* c came after b: it is not there without it. The digest covers even the leader epoch. */
         expect_dump(q, "t", 0, "0 a:0\n");
         expect_dump(q, "t", 1, "0 a:0\n");
-        (void)epoch;
         plog_close(q);
         free(segment);
         OK(file_remove_tree(copy, &test_err));
@@ -268,7 +276,7 @@ static void test_unacked_segment(void **state)
     test_copy(dir, copy);
     char *second = test_path(copy, "log/t-0/00000000000000000001.log");
     assert_true(test_size(second) > 0);
-    harm_journal(copy, good, good, HARM_CUT);
+    (void)harm_journal(copy, good, good, HARM_CUT);
     struct plog *q = test_open(copy);
     assert_int_equal(test_size(second), -1);
     expect_dump(q, "t", 0, "0 a:0\n");
@@ -308,7 +316,7 @@ static void test_damaged_journal(void **state)
     (void)test_put(p, o, "d", 1, 20, 1000);
     for (int64_t at = from; at < to; at++) {
         test_copy(dir, copy);
-        harm_journal(copy, at, at, HARM_FLIP);
+        (void)harm_journal(copy, at, at, HARM_FLIP);
         struct plog *q = test_open(copy);
         expect_dump(q, "t", 0, "0 a:0\n1 b:0\n"); /* its bytes stand in the segment */
         expect_dump(q, "other", 0, "0 c:0\n1 d:0\n");
@@ -319,7 +327,7 @@ static void test_damaged_journal(void **state)
     (void)test_put(p, t, "e", 1, 20, 1000);
     (void)test_put(p, t, "f", 1, 20, 1000);
     test_copy(dir, copy);
-    harm_journal(copy, from + 60, 0, HARM_FLIP);
+    (void)harm_journal(copy, from + 60, 0, HARM_FLIP);
     char *segment = test_path(copy, "log/t-0/00000000000000000000.log");
     test_garble(segment, s.bytes, s.bytes, 0);
     struct plog *q = test_open(copy);
@@ -449,10 +457,11 @@ static void test_bad_batch(void **state)
         for (int fill = -1; fill <= 0xff; fill += 0x100) {
             test_copy(dir, copy);
             char *segment = test_path(copy, "log/t-0/00000000000000000000.log");
-            test_garble(segment, at, 1, fill);
+            int changed = test_garble(segment, at, 1, fill);
             struct plog *q = test_open(copy);
-            int epoch = at - batch >= 12 && at - batch < 16; /* nothing covers it, nothing uses it */
-            if (epoch) {
+            int epoch =
+                at - batch >= 12 && at - batch < 16; /* nothing covers it, nothing uses it */
+            if (epoch || !changed) {
                 expect_dump(q, "t", 0, "0 a:0\n1 b:0\n2 c:0\n");
             } else {
                 expect_dump(q, "t", 0, "0 a:0\n1 BAD\n2 c:0\n");
@@ -513,9 +522,9 @@ static void test_bad_indexes(void **state)
     char *dir = test_dir();
     char *copy = copy_name(dir);
     struct plog *p = test_open(dir);
-    test_topic(p, "t", 1,
-               (const char *const[]){"segment.bytes", "3000", "index.interval.bytes", "200", NULL,
-                                     NULL});
+    test_topic(
+        p, "t", 1,
+        (const char *const[]){"segment.bytes", "3000", "index.interval.bytes", "200", NULL, NULL});
     struct plog_partition *t = test_part(p, "t", 0);
     for (int i = 0; i < 40; i++) {
         (void)test_put(p, t, "x", 1, 80, 1000 + i);
@@ -556,9 +565,7 @@ static void test_bad_indexes(void **state)
                 assert_int_equal(r.next_offset, i + 1);
                 int64_t at = -1;
                 OK(plog_offset_for_time(t, 1000 + i, &at, &test_err));
-                if (how != 4) { /* one wrong entry of a time index cannot be told */
-                    assert_int_equal(at, i);
-                }
+                assert_int_equal(at, i);
                 buf_free(&in);
             }
             plog_partition_unref(t);
@@ -711,7 +718,7 @@ static void test_failing_recovery(void **state)
     int failed = 1;
     for (int k = 1; failed; k++) {
         test_copy(dir, copy);
-        harm_journal(copy, good + 10, 0, HARM_CUT);
+        (void)harm_journal(copy, good + 10, 0, HARM_CUT);
         struct nth nth = {k};
         struct plog *q = NULL;
         struct plog_options o = {.dir = copy, .fault = fail_nth, .fault_arg = &nth};

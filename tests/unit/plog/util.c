@@ -80,19 +80,23 @@ void test_truncate(const char *path, int64_t size)
     assert_int_equal(truncate(path, size), 0);
 }
 
-void test_garble(const char *path, int64_t at, int64_t n, int fill)
+int test_garble(const char *path, int64_t at, int64_t n, int fill)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0);
+    int changed = 0;
     uint8_t *bytes = malloc((size_t)n);
     assert_non_null(bytes);
     assert_int_equal(pread(fd, bytes, (size_t)n, at), n);
     for (int64_t i = 0; i < n; i++) {
-        bytes[i] = fill < 0 ? (uint8_t)~bytes[i] : (uint8_t)fill;
+        uint8_t was = bytes[i];
+        bytes[i] = fill < 0 ? (uint8_t)~was : (uint8_t)fill;
+        changed |= bytes[i] != was;
     }
     assert_int_equal(pwrite(fd, bytes, (size_t)n, at), n);
     free(bytes);
     (void)close(fd);
+    return changed;
 }
 
 struct plog *test_open_with(struct plog_options o)

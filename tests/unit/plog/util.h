@@ -39,8 +39,8 @@ void test_copy(const char *from, const char *to);
 char *test_path(const char *a, const char *b);
 int64_t test_size(const char *path);
 void test_truncate(const char *path, int64_t size);
-/* Overwrites [at, at+n) with `fill`, or flips every bit with fill -1. */
-void test_garble(const char *path, int64_t at, int64_t n, int fill);
+/* Overwrites [at, at+n) with `fill`, or flips every bit with fill -1. Whether that changed a byte. */
+int test_garble(const char *path, int64_t at, int64_t n, int fill);
 
 struct plog *test_open(const char *dir); /* default options */
 struct plog *test_open_with(struct plog_options o);
