@@ -323,8 +323,11 @@ int cmd_topic_write(struct topic_host *h, const struct topic_args *a, struct err
 {
     struct writing w = {.h = h, .a = a};
     json_t *topic = NULL;
-    TRY(cmd_topic_describe(h, a->topic, &topic,
-                           err)); /* a missing topic is told before a line is read */
+    /* An internal or a missing topic is told before a line is read. */
+    if (topic_is_internal(a->topic)) {
+        return err_set(err, ERR_CONFIG, "%s is one of the host's own topics", a->topic);
+    }
+    TRY(cmd_topic_describe(h, a->topic, &topic, err));
     json_decref(topic);
     buf_init(&w.in, (size_t)8 << 20);
     buf_init(&w.body, (size_t)16 << 20);
