@@ -88,14 +88,16 @@ static void allow_header(struct net_request *req, unsigned allowed)
         {NET_GET, "GET, "}, {NET_HEAD, "HEAD, "},   {NET_POST, "POST, "},
         {NET_PUT, "PUT, "}, {NET_PATCH, "PATCH, "}, {NET_DELETE, "DELETE, "},
     };
-    char text[64] = "";
+    struct buf text;
+    buf_init(&text, 0);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if ((allowed & M(names[i].method)) != 0) {
-            (void)strncat(text, names[i].name, sizeof(text) - strlen(text) - 1);
+            buf_append_str(&text, names[i].name);
         }
     }
-    (void)strncat(text, "OPTIONS", sizeof(text) - strlen(text) - 1);
-    net_reply_header(req, "Allow", text);
+    buf_append_str(&text, "OPTIONS");
+    net_reply_header(req, "Allow", buf_cstr(&text));
+    buf_free(&text);
 }
 
 /* ---- what is answered at once ---- */
