@@ -59,21 +59,20 @@ static void unknow(struct kafka *k, const char *name)
 
 /* ---- metadata ---- */
 
-/* One topic's metadata; *ret_topic points into *ret, to be destroyed. */
+/* One topic's metadata; *ret_topic points into *ret, to be destroyed. All topics are asked for, since
+ * asking for one by name may make it (brokers' auto.create.topics.enable). */
 static int fetch_topic(struct kafka *k, const char *name, const struct rd_kafka_metadata **ret,
                        const struct rd_kafka_metadata_topic **ret_topic, struct err *err)
 {
-    rd_kafka_topic_t *t = rd_kafka_topic_new(k->admin, name, NULL);
-    if (t == NULL) {
-        return kafka_err(err, rd_kafka_last_error(), "topic %s", name);
-    }
     const struct rd_kafka_metadata *md = NULL;
-    rd_kafka_resp_err_t e = rd_kafka_metadata(k->admin, 0, t, &md, KAFKA_WAIT_MS);
-    rd_kafka_topic_destroy(t);
+    rd_kafka_resp_err_t e = rd_kafka_metadata(k->admin, 1, NULL, &md, KAFKA_WAIT_MS);
     if (e != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return kafka_err(err, e, "asking for topic %s", name);
     }
-    const struct rd_kafka_metadata_topic *mt = md->topic_cnt > 0 ? &md->topics[0] : NULL;
+    const struct rd_kafka_metadata_topic *mt = NULL;
+    for (int i = 0; i < md->topic_cnt && mt == NULL; i++) {
+        mt = strcmp(md->topics[i].topic, name) == 0 ? &md->topics[i] : NULL;
+    }
     e = mt != NULL ? mt->err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     if (e == RD_KAFKA_RESP_ERR_NO_ERROR && mt->partition_cnt <= 0) {
         e = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;

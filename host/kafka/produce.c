@@ -23,7 +23,8 @@ struct mark { /* a message's opaque: which append of which job */
 };
 
 struct kafka_job {
-    struct kafka_job *next; /* in its stream's queue or in the list of finished ones */
+    struct kafka_job *next;   /* among those that ended */
+    struct kafka_job *behind; /* in its stream's queue, at the same time */
     struct kafka *k;
     struct kafka_unit *u;
     struct kafka_task task;
@@ -37,7 +38,7 @@ struct kafka_job {
 
 struct kafka_stream {
     struct kafka *k;
-    struct kafka_job_list waiting; /* the head is on its way */
+    struct kafka_job *head, *tail; /* the head is on its way, the others wait */
     int failed;
 };
 
@@ -59,6 +60,29 @@ static struct kafka_job *pop(struct kafka_job_list *l)
         l->head = j->next;
         if (l->head == NULL) {
             l->tail = NULL;
+        }
+    }
+    return j;
+}
+
+static void enqueue(struct kafka_stream *s, struct kafka_job *j)
+{
+    j->behind = NULL;
+    if (s->tail != NULL) {
+        s->tail->behind = j;
+    } else {
+        s->head = j;
+    }
+    s->tail = j;
+}
+
+static struct kafka_job *dequeue(struct kafka_stream *s)
+{
+    struct kafka_job *j = s->head;
+    if (j != NULL) {
+        s->head = j->behind;
+        if (s->head == NULL) {
+            s->tail = NULL;
         }
     }
     return j;
@@ -400,9 +424,9 @@ static int admit(struct kafka *k, struct kafka_job *j, int *ret_begin, struct er
         push(&k->finished, j);
         return 0;
     }
-    int waits = s != NULL && s->waiting.head != NULL;
+    int waits = s != NULL && s->head != NULL;
     if (s != NULL) {
-        push(&s->waiting, j);
+        enqueue(s, j);
     }
     *ret_begin = !waits && may_begin(k, j);
     return 0;
@@ -544,17 +568,17 @@ static struct kafka_job *leave_stream(struct kafka *k, struct kafka_job *j)
     if (s == NULL || j->cancelled) {
         return NULL;
     }
-    BUG_ON(pop(&s->waiting) != j);
+    BUG_ON(dequeue(s) != j);
     if (j->err.code != 0) {
         struct kafka_job *w;
         s->failed = 1;
-        while ((w = pop(&s->waiting)) != NULL) {
+        while ((w = dequeue(s)) != NULL) {
             w->cancelled = 1;
             (void)err_set(&w->err, ERR_CANCELLED, "an earlier unit of the stream failed");
             push(&k->finished, w);
         }
     }
-    struct kafka_job *next = s->waiting.head;
+    struct kafka_job *next = s->head;
     return next != NULL && may_begin(k, next) ? next : NULL;
 }
 

@@ -15,6 +15,9 @@
 #include "suite.h"
 
 #define WAIT_MS 30000
+/* A mock group waits 3 s for its first members, and they must live as long; every later rebalance takes this less a
+ * second. */
+#define SESSION_MS "3500"
 
 /* ---- waiting ---- */
 
@@ -150,12 +153,14 @@ static void kafka_fixture_open(struct fixture *f)
         assert_non_null(f->mock_cluster);
     }
     /* Members of a mock group are told of a rebalance by their next heartbeat. */
-    const char *const config[] = {"heartbeat.interval.ms",
+    const char *const config[] = {"session.timeout.ms",
+                                  SESSION_MS,
+                                  "heartbeat.interval.ms",
                                   "50",
                                   "fetch.wait.max.ms",
                                   "20",
-                                  "topic.metadata.refresh.interval.ms",
-                                  "500",
+                                  getenv("TOPIC_TEST_DEBUG") != NULL ? "debug" : NULL,
+                                  getenv("TOPIC_TEST_DEBUG"),
                                   NULL};
     struct topic_kafka_options o = {.bootstrap_servers =
                                         rd_kafka_mock_cluster_bootstraps(f->mock_cluster),
@@ -183,7 +188,7 @@ static void kafka_make_topic(struct fixture *f, const char *name, int32_t partit
 static void kafka_break(struct fixture *f)
 {
     rd_kafka_mock_push_request_errors(f->mock_cluster, 0 /* Produce */, 1,
-                                      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+                                      RD_KAFKA_RESP_ERR_INVALID_RECORD);
 }
 
 static void kafka_heal(struct fixture *f)

@@ -364,14 +364,14 @@ static void subscriptions_differ(struct fixture *f)
 }
 
 const struct suite_case log_cases[] = {
-    {"internal topics are made", internal_topics_are_there, ON_LOG},
-    {"group offsets are Kafka's own records", offsets_are_kafkas_records, ON_LOG},
-    {"epochs grow over restarts", epochs_grow_over_restarts, ON_LOG},
-    {"a failed unit is nowhere", a_failed_unit_is_nowhere, ON_LOG},
-    {"a deleted topic is forgotten", a_deleted_topic_is_forgotten, ON_LOG},
-    {"topics come and grow", topics_come_and_grow, ON_LOG},
-    {"generations fence by ownership", fencing, ON_LOG},
-    {"successors wait for units in flight", successors_wait_for_units_in_flight, ON_LOG},
-    {"subscriptions differ", subscriptions_differ, ON_LOG},
+    {"internal_topics_are_made", internal_topics_are_there, ON_LOG, 0},
+    {"group_offsets_are_Kafkas_own_records", offsets_are_kafkas_records, ON_LOG, 0},
+    {"epochs_grow_over_restarts", epochs_grow_over_restarts, ON_LOG, 0},
+    {"a_failed_unit_is_nowhere", a_failed_unit_is_nowhere, ON_LOG, 0},
+    {"a_deleted_topic_is_forgotten", a_deleted_topic_is_forgotten, ON_LOG, 0},
+    {"topics_come_and_grow", topics_come_and_grow, ON_LOG, 0},
+    {"generations_fence_by_ownership", fencing, ON_LOG, 0},
+    {"successors_wait_for_units_in_flight", successors_wait_for_units_in_flight, ON_LOG, 0},
+    {"subscriptions_differ", subscriptions_differ, ON_LOG, 0},
 };
 const size_t n_log_cases = sizeof(log_cases) / sizeof(log_cases[0]);

@@ -1,7 +1,14 @@
-/* Runs every case on every engine that it is for. */
+/*
+ * Runs every case on every engine that it is for.
+ *
+ * Cases of groups on Kafka mostly wait (a mock group takes seconds to rebalance), so each of them runs in a process
+ * of its own beside the others; what it printed is printed when the rest is done.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "suite.h"
@@ -11,6 +18,11 @@ struct bound { /* one case on one engine */
     const struct engine_kind *kind;
     struct fixture fixture;
     char name[200];
+};
+
+struct apart { /* one that runs in its own process */
+    pid_t pid;
+    FILE *output;
 };
 
 static int setup(void **state)
@@ -35,6 +47,61 @@ static void run(void **state)
     b->c->run(&b->fixture);
 }
 
+/* Before any thread is made. */
+static int start_apart(const struct CMUnitTest *test, struct apart *ret)
+{
+    ret->output = tmpfile();
+    (void)fflush(NULL);
+    ret->pid = ret->output != NULL ? fork() : -1;
+    if (ret->pid == 0) {
+        (void)dup2(fileno(ret->output), STDOUT_FILENO);
+        (void)dup2(fileno(ret->output), STDERR_FILENO);
+        int failed = _cmocka_run_group_tests("topic", test, 1, NULL, NULL);
+        (void)fflush(NULL);
+        exit(failed != 0);
+    }
+    return ret->pid > 0 ? 0 : 1;
+}
+
+static int finish_apart(struct apart *a)
+{
+    int status = 0;
+    char text[4096];
+    size_t n;
+    int failed = waitpid(a->pid, &status, 0) != a->pid || status != 0;
+    rewind(a->output);
+    while ((n = fread(text, 1, sizeof(text), a->output)) > 0) {
+        (void)fwrite(text, 1, n, stdout);
+    }
+    (void)fclose(a->output);
+    return failed;
+}
+
+static int run_all(struct CMUnitTest *tests, size_t n)
+{
+    struct apart apart[64];
+    size_t n_apart = 0;
+    size_t n_here = 0;
+    int failed = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct bound *b = tests[i].initial_state;
+        if (b->c->slow && b->kind->flag == ON_KAFKA && n_apart < 64) {
+            failed += start_apart(&tests[i], &apart[n_apart]);
+            n_apart += apart[n_apart].pid > 0;
+        } else {
+            tests[n_here++] = tests[i];
+        }
+    }
+    if (n_here > 0) {
+        failed += _cmocka_run_group_tests("topic", tests, n_here, NULL, NULL);
+    }
+    for (size_t i = 0; i < n_apart; i++) {
+        failed += finish_apart(&apart[i]);
+    }
+    return failed;
+}
+
+/* With an argument only the cases whose name has it inside. */
 int main(int argc, char **argv)
 {
     const struct suite_case *lists[] = {topic_cases, unit_cases, group_cases, log_cases};
@@ -50,24 +117,19 @@ int main(int argc, char **argv)
     }
     log_set_level(getenv("TOPIC_TEST_DEBUG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     size_t n = 0;
-    for (size_t e = 0; e < n_engine_kinds; e++) {
-        for (size_t i = 0; i < 4; i++) {
-            for (size_t j = 0; j < counts[i]; j++) {
-                struct bound *b = &bound[n];
-                if (!(lists[i][j].engines & engine_kinds[e].flag)) {
-                    continue;
-                }
-                b->c = &lists[i][j];
-                b->kind = &engine_kinds[e];
-                (void)snprintf(b->name, sizeof(b->name), "%s: %s", b->kind->name, b->c->name);
-                if (argc > 1 && strstr(b->name, argv[1]) == NULL) {
-                    continue;
-                }
+    for (size_t i = 0; i < n_engine_kinds * 4; i++) {
+        const struct engine_kind *kind = &engine_kinds[i / 4];
+        for (size_t j = 0; j < counts[i % 4]; j++) {
+            struct bound *b = &bound[n];
+            b->c = &lists[i % 4][j];
+            b->kind = kind;
+            (void)snprintf(b->name, sizeof(b->name), "%s.%s", kind->name, b->c->name);
+            if ((b->c->engines & kind->flag) && (argc < 2 || strstr(b->name, argv[1]) != NULL)) {
                 tests[n++] = (struct CMUnitTest){b->name, run, setup, teardown, b};
             }
         }
     }
-    int failed = _cmocka_run_group_tests("topic", tests, n, NULL, NULL);
+    int failed = run_all(tests, n);
     free(tests);
     free(bound);
     return failed;

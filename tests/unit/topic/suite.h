@@ -42,6 +42,7 @@ struct suite_case {
     const char *name;
     void (*run)(struct fixture *f);
     int engines;
+    int slow; /* on Kafka */
 };
 extern const struct suite_case topic_cases[], unit_cases[], group_cases[], log_cases[];
 extern const size_t n_topic_cases, n_unit_cases, n_group_cases, n_log_cases;

@@ -218,10 +218,10 @@ static void out_of_range_says_the_range(struct fixture *f)
 }
 
 const struct suite_case topic_cases[] = {
-    {"topics are made, resolved and listed", made_resolved_listed, ON_ALL},
-    {"records come back identical", read_back_identical, ON_ALL},
-    {"a reader wakes on arrival", wakes_on_arrival, ON_ALL},
-    {"two readers of one partition, and back", two_readers_of_one_partition, ON_ALL},
-    {"out of range says the range", out_of_range_says_the_range, ON_ALL},
+    {"topics_are_made_resolved_and_listed", made_resolved_listed, ON_ALL, 0},
+    {"records_come_back_identical", read_back_identical, ON_ALL, 0},
+    {"a_reader_wakes_on_arrival", wakes_on_arrival, ON_ALL, 0},
+    {"two_readers_of_one_partition_and_back", two_readers_of_one_partition, ON_ALL, 0},
+    {"out_of_range_says_the_range", out_of_range_says_the_range, ON_ALL, 0},
 };
 const size_t n_topic_cases = sizeof(topic_cases) / sizeof(topic_cases[0]);

@@ -167,9 +167,9 @@ static void order_within_a_partition(struct fixture *f)
 }
 
 const struct suite_case unit_cases[] = {
-    {"a unit over several partitions and state", unit_over_partitions, ON_ALL},
-    {"bad units are refused", bad_units_are_refused, ON_ALL},
-    {"a stream keeps order and fails together", stream_keeps_order_and_fails_together, ON_ALL},
-    {"partitions keep order without a stream", order_within_a_partition, ON_ALL},
+    {"a_unit_over_several_partitions_and_state", unit_over_partitions, ON_ALL, 0},
+    {"bad_units_are_refused", bad_units_are_refused, ON_ALL, 0},
+    {"a_stream_keeps_order_and_fails_together", stream_keeps_order_and_fails_together, ON_ALL, 0},
+    {"partitions_keep_order_without_a_stream", order_within_a_partition, ON_ALL, 0},
 };
 const size_t n_unit_cases = sizeof(unit_cases) / sizeof(unit_cases[0]);
