@@ -33,7 +33,8 @@ static const char file_magic[] = "CTDCKPT1";
 struct snap_part {
     struct plog_partition *part; /* referenced */
     int64_t start, segment, end, pos;
-    int failed;
+    int failed;   /* when the snapshot was taken: the committer keeps off it */
+    int unsynced; /* a segment of it could not be synced or made afresh */
     int dir_dirty;
 };
 struct snap_seg {
@@ -287,7 +288,7 @@ static int sync_snapshot(struct plog *p, struct snapshot *s, int closing, struct
         struct err why = ERR_INIT;
         int rc = is_deleted(t) ? 0 : sync_segment(p, s, &s->segs[i], closing, &why);
         if (rc < 0 && !is_deleted(t)) {
-            s->parts[s->segs[i].part].failed = 2;
+            s->parts[s->segs[i].part].unsynced = 1;
             if (first_rc == 0) {
                 first_rc = rc;
                 err_copy(err, &why);
@@ -310,7 +311,7 @@ static int sync_snapshot(struct plog *p, struct snapshot *s, int closing, struct
                 mutex_unlock(&x->part->mu);
             }
         }
-        if (x->failed == 1) {
+        if (x->failed && !x->unsynced) {
             LOG_INFO("plog", "%s: takes records again", x->part->dir);
             plog_partition_set_error(x->part, 0, "");
         }
@@ -550,7 +551,7 @@ static void *checkpointer_main(void *arg)
         }
         if (rc < 0 && !p->checkpoint_stop) {
             p->want_checkpoint = 1;
-            int64_t until = clock_mono_ms() + PLOG_RETRY_MS;
+            int64_t until = clock_mono_ms() + p->o.retry_ms;
             while (!p->checkpoint_stop && clock_mono_ms() < until) {
                 (void)cond_wait_until(&p->checkpoint_cond, &p->q_mu, until);
             }

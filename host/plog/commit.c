@@ -33,7 +33,7 @@ void plog_health_set(struct plog *p, int writable, const char *reason)
     int was = p->writable;
     p->writable = writable;
     (void)snprintf(p->reason, sizeof(p->reason), "%s", writable ? "" : reason);
-    p->next_probe_ms = clock_mono_ms() + PLOG_RETRY_MS;
+    p->next_probe_ms = clock_mono_ms() + p->o.retry_ms;
     mutex_unlock(&p->q_mu);
     if (was && !writable) {
         LOG_ERROR("plog", "the log cannot write, nothing is acknowledged: %s", reason);

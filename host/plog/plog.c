@@ -53,6 +53,7 @@ static struct plog *new_log(const struct plog_options *o)
     }
     p->o = *o;
     p->o.flush_interval_ms = o->flush_interval_ms > 0 ? o->flush_interval_ms : 1000;
+    p->o.retry_ms = o->retry_ms > 0 ? o->retry_ms : 500;
     p->o.queue_bytes = o->queue_bytes > 0 ? o->queue_bytes : (size_t)64 << 20;
     p->o.journal_bytes = o->journal_bytes > 0 ? o->journal_bytes : (size_t)64 << 20;
     mutex_init(&p->admin_mu);

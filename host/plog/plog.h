@@ -44,6 +44,7 @@ struct plog_options {
      * be caught losing data. */
     int control_ack_before_write; /* calls done before anything is written */
     int control_ack_before_sync;  /* calls done after write, before the sync */
+    int64_t retry_ms;             /* how often a log that cannot write tries by itself; 0: 500 */
     int force_path; /* 1: every group whole through the journal; 2: every group straight */
     /* Called before each disk call, on any thread: op is "create", "write", "sync", "truncate" or
      * "replace"; an errno in return makes the call fail with it. */

@@ -27,7 +27,6 @@ enum {
     PLOG_ID_BYTES = 16,
     PLOG_MAX_FDS = 512,
     PLOG_HINTS = 8,
-    PLOG_RETRY_MS = 500, /* how often a log that cannot write tries again */
 };
 #define PLOG_GROUP_BYTES ((size_t)16 << 20) /* taken from the queue at once */
 #define PLOG_STRAIGHT_BYTES                                                                        \

@@ -4,5 +4,6 @@
 
 int run_basic_tests(void);
 int run_recover_tests(void);
+int run_fault_tests(void);
 
 #endif

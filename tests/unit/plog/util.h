@@ -33,7 +33,8 @@ extern struct err test_err;
  * what is tested is order and bytes, not the disk. */
 char *test_dir(void);
 void test_dir_drop(char *dir);
-/* An exact copy of a folder; `to` must not exist. */
+/* An exact copy of a folder as it stood at one moment, as a kill would leave it: taken again if something
+ * changed meanwhile (a checkpoint may be under way). `to` must not exist. */
 void test_copy(const char *from, const char *to);
 /* malloc'ed "a/b". */
 char *test_path(const char *a, const char *b);
