@@ -107,7 +107,7 @@ static void full_disk(const char *op, const char *path, int force_path)
     test_dir_drop(dir);
 }
 
-static void test_full_disk(void **state)
+static void test_no_space(void **state)
 {
     (void)state;
     full_disk("write", NULL, 1);
@@ -429,12 +429,13 @@ static void test_sweep(void **state)
 
 /* ---- a file system that is really full ---- */
 
-static void test_full_tmpfs(void **state)
+static void test_full_disk_tmpfs(void **state)
 {
     (void)state;
     char *dir = test_dir();
     if (geteuid() != 0 || mount("none", dir, "tmpfs", 0, "size=4m") != 0) {
         test_dir_drop(dir);
+        print_message("needs root to mount a tmpfs\n");
         skip();
     }
     struct plog *p = test_open(dir);
@@ -480,10 +481,10 @@ static void test_full_tmpfs(void **state)
 int run_fault_tests(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_failed_journal_sync),
-        cmocka_unit_test(test_failed_segment), cmocka_unit_test(test_failed_checkpoint),
-        cmocka_unit_test(test_stream_fence),   cmocka_unit_test(test_sweep),
-        cmocka_unit_test(test_full_tmpfs),
+        cmocka_unit_test(test_no_space),        cmocka_unit_test(test_failed_journal_sync),
+        cmocka_unit_test(test_failed_segment),  cmocka_unit_test(test_failed_checkpoint),
+        cmocka_unit_test(test_stream_fence),    cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_full_disk_tmpfs),
     };
     return cmocka_run_group_tests_name("plog faults", tests, NULL, NULL);
 }

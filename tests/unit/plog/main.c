@@ -16,5 +16,6 @@ int main(void)
     failed += run_basic_tests();
     failed += run_recover_tests();
     failed += run_fault_tests();
+    failed += run_crash_tests();
     return failed != 0;
 }

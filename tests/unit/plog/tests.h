@@ -5,5 +5,6 @@
 int run_basic_tests(void);
 int run_recover_tests(void);
 int run_fault_tests(void);
+int run_crash_tests(void);
 
 #endif
