@@ -167,8 +167,9 @@ def bench_idle(folder):
 
 
 def sink_pragmas(db):
-    """The journal mode that a SqliteSink's file was left with, for the yardstick to use too."""
-    return rows(db, "PRAGMA journal_mode")[0][0]
+    """What SqliteSink ran this file with: NORMAL in WAL mode, where it syncs at flush, else FULL."""
+    mode = rows(db, "PRAGMA journal_mode")[0][0]
+    return mode, "NORMAL" if mode == "wal" else "FULL"
 
 
 def bench_sqlite(folder):
@@ -192,7 +193,7 @@ def bench_sqlite(folder):
     assert rows(db, "SELECT count(*), sum(id), sum(value), sum(flag) FROM rows") == [
         (ROWS, ROWS * (ROWS - 1) // 2, ROWS * (ROWS - 1) / 16, ROWS // 2)]
     bare = timed(connectd.BUILD / "bench/yardstick_sqlite", folder / "bare.db", str(ROWS), str(PER_TRANSACTION),
-                 sink_pragmas(db), "FULL")
+                 *sink_pragmas(db))
     say(f"SQLite upsert, {ROWS:,} rows", ROWS / took / 1000, "krow/s", ROWS / bare / 1000, "(aim ratio 0.70; from exec)")
 
 
@@ -201,8 +202,11 @@ BENCHES = {"thin-path": bench_thin_path, "start": bench_start, "idle": bench_idl
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], default=[])
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help="of: " + ", ".join(BENCHES))
     names = parser.parse_args().names or list(BENCHES)
+    if not set(names) <= set(BENCHES):
+        parser.error(f"no such bench; there are {', '.join(BENCHES)}")
     base = ROOT / "build"
     for name in names:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=base))

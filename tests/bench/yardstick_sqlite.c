@@ -53,6 +53,8 @@ int main(int argc, char **argv)
     check(sqlite3_open(argv[1], &db), argv[1]);
     pragma("journal_mode", argv[4]);
     pragma("synchronous", argv[5]);
+    pragma("temp_store", "MEMORY");
+    pragma("cache_size", "-16000");
     run("CREATE TABLE rows (id INTEGER, name TEXT, value REAL, flag INTEGER, PRIMARY KEY (id))");
     sqlite3_stmt *statement = NULL;
     check(sqlite3_prepare_v2(db,

@@ -199,7 +199,7 @@ static void test_append_over_segments(void **state)
     char *dir = test_dir();
     for (int path = 1; path <= 2; path++) {
         struct plog *p = test_open_with((struct plog_options){.dir = dir, .force_path = path});
-        char name[8];
+        char name[24];
         (void)snprintf(name, sizeof(name), "t%d", path);
         test_topic(p, name, 1, (const char *const[]){"segment.bytes", "1000", NULL, NULL});
         struct plog_partition *t = test_part(p, name, 0);

@@ -68,7 +68,7 @@ static void tell(struct plog_unit *u, const struct err *err)
 static void submit(struct writer *w, uint32_t number, size_t size)
 {
     struct job *j = calloc(1, sizeof(*j));
-    char tag[16];
+    char tag[24];
     (void)snprintf(tag, sizeof(tag), "u%u", number);
     /* One, two or all partitions; the last one gets every unit. */
     size_t n = number % N_PARTS + 1;
@@ -311,7 +311,7 @@ static void test_control_ack_before_write_loses(void **state)
 
 /* ---- power cut ---- */
 
-enum { MAX_FILES = 64 };
+enum { MAX_FILES = 64, POWER_CUT = 9 };
 
 /* What every file's size was when it was last synced. */
 struct power {
@@ -351,7 +351,7 @@ static int power_hook(void *arg, const char *op, const char *path)
             for (int k = 0; k < w->n; k++) {
                 (void)!truncate(w->paths[k], w->synced[k]);
             }
-            _exit(0);
+            _exit(POWER_CUT);
         }
         w->synced[i] = test_size(path);
     }
@@ -383,7 +383,7 @@ static int cut_power(struct plog_options o, int at_sync)
     (void)close(fds[0]);
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == POWER_CUT);
     int lost = count_lost(dir, acked, 5000);
     free(acked);
     test_dir_drop(dir);

@@ -258,7 +258,7 @@ static void run_stream(struct plog *p, struct plog_partition *t, struct plog_str
     for (int i = 0; i < N_STREAM; i++) {
         struct stream_unit *s = &units[i];
         *s = (struct stream_unit){.outcome = o, .i = i};
-        char tag[8];
+        char tag[24];
         (void)snprintf(tag, sizeof(tag), "s%d", i);
         test_batch(&s->bytes, tag, 1, 20, 1000);
         s->append = (struct plog_append){
@@ -335,7 +335,7 @@ static void check_sweep(struct plog *q, const int *outcome, int n)
         plog_partition_unref(t);
     }
     for (int u = 0; u < n; u++) {
-        char tag[16];
+        char tag[24];
         (void)snprintf(tag, sizeof(tag), " u%02d:0\n", u);
         int in0 = strstr(buf_cstr(&text[0]), tag) != NULL;
         int in1 = strstr(buf_cstr(&text[1]), tag) != NULL;
@@ -376,7 +376,7 @@ static int sweep_one(int nth, int code, int force_path, int all_after)
         if (all_after && i == nth + 2) {
             atomic_store(&f.on, 0);
         }
-        char tag[16];
+        char tag[24];
         (void)snprintf(tag, sizeof(tag), "u%02d", i);
         struct buf b[2] = {BUF_INIT(0), BUF_INIT(0)};
         struct plog_append a[2];

@@ -69,7 +69,7 @@ static void crash_after_each_unit(int path, size_t journal_bytes)
         buf_init(&want[i], 0);
     }
     for (int unit = 0; unit < 25; unit++) {
-        char tag[16];
+        char tag[24];
         (void)snprintf(tag, sizeof(tag), "u%d", unit);
         /* units over one, two and all partitions, in turn */
         size_t n = (size_t)(unit % 3) + 1;
