@@ -468,10 +468,9 @@ static int rotate(struct plog *p, void *arg, struct err *err)
     return 0;
 }
 
-static int checkpoint(struct plog *p, struct err *err)
+static int checkpoint(struct plog *p, uint64_t generation, struct err *err)
 {
     struct rotation r = {0};
-    uint64_t generation = p->next_generation++;
     TRY(plog_journal_create(p, generation, &r.next, err));
     char *path = strdup(r.next->path);
     int rc = plog_control_run(p, rotate, &r, err);
@@ -502,14 +501,15 @@ static int checkpoint(struct plog *p, struct err *err)
     return rc;
 }
 
-/* Notes the outcome; q_mu held. Returns 1 if a dead journal was replaced. */
-static int note_outcome(struct plog *p, int rc, const struct err *err)
+/* Notes the outcome of the checkpoint that began `generation`; q_mu held. Returns 1 if it retired a dead
+ * journal: not if the dead one is the very generation that it began. */
+static int note_outcome(struct plog *p, uint64_t generation, int rc, const struct err *err)
 {
     p->checkpoint_failed = rc < 0;
     (void)snprintf(p->checkpoint_error, sizeof(p->checkpoint_error), "%.250s", err->msg);
-    int revived = rc == 0 && p->journal_dead;
+    int revived = rc == 0 && p->dead_generation != 0 && p->dead_generation < generation;
     if (revived) {
-        p->journal_dead = 0;
+        p->dead_generation = 0;
     }
     cond_broadcast(&p->q_cond);
     return revived;
@@ -537,13 +537,14 @@ static void *checkpointer_main(void *arg)
         int failed_before = p->checkpoint_failed;
         mutex_unlock(&p->q_mu);
         struct err err = ERR_INIT;
-        int rc = checkpoint(p, &err);
+        uint64_t generation = p->next_generation++;
+        int rc = checkpoint(p, generation, &err);
         next_ms = clock_mono_ms() + p->o.flush_interval_ms;
         if (rc < 0 && rc != ERR_CANCELLED && !failed_before) {
             LOG_ERROR("plog", "checkpoint failed, to be tried again: %s", err.msg);
         }
         mutex_lock(&p->q_mu);
-        int revived = note_outcome(p, rc, &err);
+        int revived = note_outcome(p, generation, rc, &err);
         if (revived) {
             mutex_unlock(&p->q_mu);
             plog_health_set(p, 1, "");

@@ -223,7 +223,7 @@ static void mark_dead(struct plog *p, const char *why)
     char reason[256];
     (void)snprintf(reason, sizeof(reason), "journal: %.200s", why);
     mutex_lock(&p->q_mu);
-    p->journal_dead = 1;
+    p->dead_generation = p->journal->generation;
     mutex_unlock(&p->q_mu);
     plog_health_set(p, 0, reason);
     plog_checkpoint_request(p);
@@ -338,7 +338,7 @@ static int64_t journal_used(const struct plog *p)
 static int refuses(struct plog *p, struct err *err)
 {
     mutex_lock(&p->q_mu);
-    int dead = p->journal_dead;
+    int dead = p->dead_generation != 0;
     int full = p->checkpoint_failed && journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
     if (dead) {
         (void)err_set(err, ERR_IO, "%s", p->reason);
@@ -500,7 +500,7 @@ static void take_units(struct plog *p)
 /* More journal than checkpoints keep up with: they have to catch up first; q_mu held. */
 static int must_wait(struct plog *p)
 {
-    int wait = !p->checkpoint_failed && !p->journal_dead && p->checkpointer_runs &&
+    int wait = !p->checkpoint_failed && p->dead_generation == 0 && p->checkpointer_runs &&
                journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
     if (wait) {
         p->want_checkpoint = 1;
@@ -533,7 +533,7 @@ static void *committer_main(void *arg)
         if (p->q_head == NULL && p->closing) {
             break;
         }
-        if (p->writable || p->journal_dead) {
+        if (p->writable || p->dead_generation != 0) {
             cond_wait(&p->q_cond, &p->q_mu);
         } else if (clock_mono_ms() < p->next_probe_ms) {
             (void)cond_wait_until(&p->q_cond, &p->q_mu, p->next_probe_ms);

@@ -154,11 +154,15 @@ static void encode_tail(struct plog_segment *s, struct buf *index, struct buf *t
 /* Forgets the first entries of the tail, which stand in the files now; part->mu held. */
 static void drop_flushed(struct plog_segment *s, size_t n_index, size_t n_times)
 {
-    memmove(s->index, s->index + n_index, (s->index_n - n_index) * sizeof(*s->index));
+    if (n_index > 0) {
+        memmove(s->index, s->index + n_index, (s->index_n - n_index) * sizeof(*s->index));
+    }
     s->index_n -= n_index;
     s->index_pub -= n_index;
     s->index_file_n += (int64_t)n_index;
-    memmove(s->times, s->times + n_times, (s->times_n - n_times) * sizeof(*s->times));
+    if (n_times > 0) {
+        memmove(s->times, s->times + n_times, (s->times_n - n_times) * sizeof(*s->times));
+    }
     s->times_n -= n_times;
     s->times_pub -= n_times;
     s->time_file_n += (int64_t)n_times;

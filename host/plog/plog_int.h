@@ -227,7 +227,8 @@ struct plog {
     int closing;
     int writable;
     char reason[256];
-    int journal_dead; /* its sync failed: no acks until a checkpoint retired it */
+    uint64_t
+        dead_generation; /* its journal's sync failed: no acks until a checkpoint retired it; 0: none */
     int64_t next_probe_ms;
     int want_checkpoint;
     int checkpoint_failed; /* the last one did; journals pile up */

@@ -53,6 +53,43 @@ static struct plog_segment *find_segment(struct plog_partition *t, int64_t base)
     return NULL;
 }
 
+/* Removes segment i and its indexes. */
+static int remove_segment(struct plog_partition *t, size_t i, struct err *err)
+{
+    struct plog_segment *s = t->segs[i];
+    static const char *const exts[] = {"log", "index", "timeindex"};
+    for (size_t e = 0; e < 3; e++) {
+        char path[PATH_MAX];
+        plog_segment_path(s, exts[e], path);
+        if (unlink(path) != 0 && errno != ENOENT) {
+            return err_set_errno(err, ERR_IO, "%s: unlink", path);
+        }
+        if (e == 0 && s->pub.size > 0) {
+            LOG_INFO("plog", "%s: %lld bytes that were never acked are removed", path,
+                     (long long)s->pub.size);
+        }
+    }
+    t->n_segs--;
+    for (; i < t->n_segs; i++) {
+        t->segs[i] = t->segs[i + 1];
+    }
+    t->dir_dirty = 1;
+    t->r_touched = 1;
+    plog_segment_unref(s);
+    return 0;
+}
+
+/* The log went from segment `from` straight to `to`: what stands between was made for a unit that failed. */
+static int drop_between(struct plog_partition *t, int64_t from, int64_t to, struct err *err)
+{
+    for (size_t i = t->n_segs; i > 0; i--) {
+        if (t->segs[i - 1]->base > from && t->segs[i - 1]->base < to) {
+            TRY(remove_segment(t, i - 1, err));
+        }
+    }
+    return 0;
+}
+
 /* An empty segment file in its place among the others. */
 static int add_segment(struct plog_partition *t, int64_t base, struct plog_segment **ret,
                        struct err *err)
@@ -121,6 +158,9 @@ static int apply_extent(struct replay *r, const struct plog_frame *f,
                  "%lld was expected",
                  t->dir, (long long)x->base_offset, (long long)x->pos, (long long)x->segment,
                  (long long)t->r_end);
+    }
+    if (t->r_known && follows) {
+        TRY(drop_between(t, t->r_segment, x->segment, err));
     }
     struct plog_segment *s = find_segment(t, x->segment);
     if (s == NULL) {
@@ -265,28 +305,6 @@ static int replay(struct replay *r, struct err *err)
 
 /* ---- settling one partition ---- */
 
-static int remove_last_segment(struct plog_partition *t, struct err *err)
-{
-    struct plog_segment *s = t->segs[t->n_segs - 1];
-    static const char *const exts[] = {"log", "index", "timeindex"};
-    for (size_t i = 0; i < 3; i++) {
-        char path[PATH_MAX];
-        plog_segment_path(s, exts[i], path);
-        if (unlink(path) != 0 && errno != ENOENT) {
-            return err_set_errno(err, ERR_IO, "%s: unlink", path);
-        }
-        if (i == 0 && s->pub.size > 0) {
-            LOG_INFO("plog", "%s: %lld bytes that were never acked are removed", path,
-                     (long long)s->pub.size);
-        }
-    }
-    t->n_segs--;
-    t->dir_dirty = 1;
-    t->r_touched = 1;
-    plog_segment_unref(s);
-    return 0;
-}
-
 static int cut(struct plog *p, struct plog_segment *s, int64_t size, const char *why,
                struct err *err)
 {
@@ -310,7 +328,7 @@ static int cut(struct plog *p, struct plog_segment *s, int64_t size, const char 
 static int settle_known(struct plog *p, struct plog_partition *t, struct err *err)
 {
     while (t->n_segs > 0 && t->segs[t->n_segs - 1]->base > t->r_segment) {
-        TRY(remove_last_segment(t, err));
+        TRY(remove_segment(t, t->n_segs - 1, err));
     }
     struct plog_segment *s = find_segment(t, t->r_segment);
     int64_t have = s != NULL ? s->pub.size : 0;

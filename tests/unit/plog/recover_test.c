@@ -292,6 +292,33 @@ static void test_unacked_segment(void **state)
     test_dir_drop(dir);
 }
 
+/* A segment that a failed unit began and whose removal a power cut undid, in the midst of others. */
+static void test_ghost_segment(void **state)
+{
+    (void)state;
+    char *dir = test_dir();
+    char *copy = copy_name(dir);
+    struct plog *p = test_open_with((struct plog_options){.dir = dir, .force_path = 1});
+    test_topic(p, "t", 1, (const char *const[]){"segment.bytes", "250", NULL, NULL});
+    struct plog_partition *t = test_part(p, "t", 0);
+    (void)test_put(p, t, "a", 1, 20, 1000);
+    (void)test_put(p, t, "b", 1, 20, 1000);
+    (void)test_put(p, t, "c", 1, 20, 1000);
+    test_copy(dir, copy);
+    char *ghost = test_path(copy, "log/t-0/00000000000000000001.log");
+    assert_int_equal(test_size(ghost), -1);
+    OK(file_replace(ghost, "ghost", 5, &test_err));
+    struct plog *q = test_open(copy);
+    expect_dump(q, "t", 0, "0 a:0\n1 b:0\n2 c:0\n");
+    assert_int_equal(test_size(ghost), -1);
+    plog_close(q);
+    free(ghost);
+    test_dir_drop(copy);
+    plog_partition_unref(t);
+    plog_close(p);
+    test_dir_drop(dir);
+}
+
 /* ---- damage in the journal's middle ---- */
 
 static void test_damaged_journal(void **state)
@@ -751,6 +778,7 @@ int run_recover_tests(void)
         cmocka_unit_test(test_torn_tail_straight),
         cmocka_unit_test(test_marker_without_bytes),
         cmocka_unit_test(test_unacked_segment),
+        cmocka_unit_test(test_ghost_segment),
         cmocka_unit_test(test_damaged_journal),
         cmocka_unit_test(test_lost_checkpoint),
         cmocka_unit_test(test_scan_without_checkpoint),
