@@ -7,4 +7,6 @@ int run_recover_tests(void);
 int run_fault_tests(void);
 int run_crash_tests(void);
 
+int write_topics(const char *dir);
+
 #endif
