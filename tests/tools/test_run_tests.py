@@ -57,6 +57,10 @@ def test_a_binary_that_ends_early_is_a_failure_whatever_it_returns():
     assert outcomes(run_tests.parse_tap("1..2\nok 1 - a\n", "x")) == ["failed", "passed"]
 
 
+def test_half_a_line_of_a_tests_own_hides_nothing():
+    assert outcomes(run_tests.parse_tap("1..2\nhalf a line not ok 1 - a\nsaid ok 2 - b\n", "x")) == ["failed", "passed"]
+
+
 def test_a_binary_without_tests_is_a_failure(tmp_path):
     script = tmp_path / "test_nothing"
     script.write_text("#!/bin/sh\nexit 0\n")
