@@ -40,9 +40,9 @@ struct topic_config {
     const char *key, *value;
 };
 struct topic_info {
-    uint8_t id[16];          /* changes when a topic is deleted and made again */
+    uint8_t id[16]; /* changes when a topic is deleted and made again */
     int32_t partitions;
-    int64_t epoch;           /* grows when the number of partitions does */
+    int64_t epoch; /* grows when the number of partitions does */
     int64_t max_batch_bytes;
 };
 /* Names of the host's own topics: clients neither write nor delete them. */
@@ -82,10 +82,12 @@ void topic_stream_reset(struct topic_stream *s); /* with none of its units in fl
 void topic_stream_close(struct topic_stream *s); /* NULL-safe; with none of its units in flight */
 
 struct topic_append {
-    const char *topic;       /* borrowed until done */
-    const uint8_t *topic_id; /* 16 bytes, or NULL: whatever has the name. Another topic has it: ERR_STALE */
+    const char *topic; /* borrowed until done */
+    const uint8_t
+        *topic_id; /* 16 bytes, or NULL: whatever has the name. Another topic has it: ERR_STALE */
     int32_t partition;
-    uint8_t *batches;        /* RecordBatch v2, checked; borrowed until done; base offsets stamped in place */
+    uint8_t
+        *batches; /* RecordBatch v2, checked; borrowed until done; base offsets stamped in place */
     size_t len;
     int64_t n_records;
     int64_t ret_base_offset; /* when done with 0; -1 if the engine does not know */
@@ -103,7 +105,8 @@ struct topic_unit {
     struct topic_append *state;
     size_t n_state;
     const char *group; /* or NULL */
-    int64_t generation; /* of the member that read; an older one than now: ERR_FENCED. -1: not checked */
+    int64_t
+        generation; /* of the member that read; an older one than now: ERR_FENCED. -1: not checked */
     const struct topic_group_offset *group_offsets;
     size_t n_group_offsets;
     struct topic_stream *stream;
@@ -159,7 +162,7 @@ int topic_member_join(struct topic_engine *e, const char *group, const char *con
                       size_t n_topics, void (*wake)(void *arg), void *arg,
                       struct topic_member **ret, struct err *err) MUST_USE;
 /* 1 with an event, 0 none. After REVOKED the partitions stay this member's until
- * topic_member_revoked(): flush and commit first. */
+ * topic_member_revoked(): flush and commit first. No other event comes before that answer. */
 int topic_member_poll(struct topic_member *m, struct topic_event *ret);
 void topic_member_revoked(struct topic_member *m);
 /* Leaves at once: its partitions go to the others. NULL-safe. */
