@@ -239,8 +239,9 @@ static int poll_once(struct source *s, struct runner_fail *fail)
     runner_stage_leave(&t->stages, RUNNER_LANE_TASK);
     if (status == CTD_OK) {
         s->retry_ms = 0;
+        int idle = batch.n == 0; /* release() may clear it */
         int rc = take_batch(s, &batch, fail);
-        if (rc == 0 && batch.n == 0) {
+        if (rc == 0 && idle) {
             rest(s, clock_mono_ms() - began_ms);
         } else {
             s->idle_ms = 0;
@@ -253,6 +254,14 @@ static int poll_once(struct source *s, struct runner_fail *fail)
         return 0;
     }
     return rc;
+}
+
+static int is_stopping(struct runner_task *t)
+{
+    mutex_lock(&t->lock);
+    int stopping = t->stopping > 0;
+    mutex_unlock(&t->lock);
+    return stopping;
 }
 
 /* 0: stopped as asked. */
@@ -271,11 +280,10 @@ static int poll_loop(struct source *s, struct runner_fail *fail)
         } else if (window_open(s->t)) {
             rc = poll_once(s, fail);
         }
-        if (rc != 0) {
-            mutex_lock(&s->t->lock);
-            int stopping = s->t->stopping;
-            mutex_unlock(&s->t->lock);
-            return rc == CTD_E_CANCELLED && stopping ? 0 : rc;
+        if (rc == CTD_E_CANCELLED && is_stopping(s->t)) {
+            s->paused = 1; /* the STOP is among the commands, or just about to be */
+        } else if (rc != 0) {
+            return rc;
         }
     }
 }
