@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests.h"
@@ -25,11 +24,22 @@ struct fault {
     const char *path; /* part of it; NULL: any */
     _Atomic int nth;  /* fails the nth matching call only; 0: all */
     _Atomic int hits;
+    struct mutex mu;
+    struct cond called; /* after each disk call began */
 };
+
+static void fault_init(struct fault *f)
+{
+    mutex_init(&f->mu);
+    cond_init(&f->called);
+}
 
 static int fault_hook(void *arg, const char *op, const char *path)
 {
     struct fault *f = arg;
+    mutex_lock(&f->mu);
+    cond_broadcast(&f->called);
+    mutex_unlock(&f->mu);
     if (!atomic_load(&f->on) || (f->op != NULL && strcmp(f->op, op) != 0) ||
         (f->path != NULL && strstr(path, f->path) == NULL)) {
         return 0;
@@ -48,14 +58,16 @@ static void put_until_ok(struct plog *p, struct plog_partition *t, const char *t
     }
 }
 
-static void wait_writable(struct plog *p)
+/* The log's own tries are disk calls, which the hook tells of; soon after one it can write. */
+static void wait_writable(struct plog *p, struct fault *f)
 {
     int64_t deadline = clock_mono_ms() + 10000;
+    mutex_lock(&f->mu);
     while (!plog_writable(p, NULL, 0)) {
         assert_true(clock_mono_ms() < deadline);
-        struct timespec pause = {0, 1000000};
-        (void)nanosleep(&pause, NULL);
+        (void)cond_wait_until(&f->called, &f->mu, clock_mono_ms() + 10);
     }
+    mutex_unlock(&f->mu);
 }
 
 static void expect_dump(struct plog_partition *t, const char *want)
@@ -84,6 +96,7 @@ static void full_disk(const char *op, const char *path, int force_path)
 {
     char *dir = test_dir();
     struct fault f = {.code = ENOSPC, .op = op, .path = path};
+    fault_init(&f);
     struct plog *p = test_open_with((struct plog_options){
         .dir = dir, .fault = fault_hook, .retry_ms = 5, .fault_arg = &f, .force_path = force_path});
     test_topic(p, "t", 1, NULL);
@@ -98,7 +111,7 @@ static void full_disk(const char *op, const char *path, int force_path)
     expect_after_crash(dir, "0 a:0\n");
     assert_int_equal(test_put(p, t, "c", 1, 20, 1000), ERR_NOSPC);
     atomic_store(&f.on, 0);
-    wait_writable(p); /* by itself */
+    wait_writable(p, &f); /* by itself */
     assert_int_equal(test_put(p, t, "d", 1, 20, 1000), 1);
     expect_dump(t, "0 a:0\n1 d:0\n");
     expect_after_crash(dir, "0 a:0\n1 d:0\n");
@@ -124,6 +137,7 @@ static void test_failed_journal_sync(void **state)
     for (int path = 1; path <= 2; path++) {
         char *dir = test_dir();
         struct fault f = {.code = EIO, .op = "sync", .path = "/journal"};
+        fault_init(&f);
         struct plog *p = test_open_with((struct plog_options){
             .dir = dir, .fault = fault_hook, .retry_ms = 5, .fault_arg = &f, .force_path = path});
         test_topic(p, "t", 1, NULL);
@@ -139,7 +153,7 @@ static void test_failed_journal_sync(void **state)
         assert_int_equal(test_put(p, t, "c", 1, 20, 1000), ERR_IO);
         expect_dump(t, "0 a:0\n");
         atomic_store(&f.on, 0);
-        wait_writable(p);
+        wait_writable(p, &f);
         put_until_ok(p, t, "d");
         expect_dump(t, "0 a:0\n1 d:0\n");
         expect_after_crash(dir, "0 a:0\n1 d:0\n"); /* the retired generation brings nothing back */
@@ -157,6 +171,7 @@ static void test_failed_segment(void **state)
     for (int path = 1; path <= 2; path++) {
         char *dir = test_dir();
         struct fault f = {.code = EIO, .op = path == 1 ? "write" : "sync", .path = "t-0/"};
+        fault_init(&f);
         struct plog *p = test_open_with((struct plog_options){
             .dir = dir, .fault = fault_hook, .retry_ms = 5, .fault_arg = &f, .force_path = path});
         test_topic(p, "t", 2, NULL);
@@ -192,6 +207,7 @@ static void test_failed_checkpoint(void **state)
     (void)state;
     char *dir = test_dir();
     struct fault f = {.code = EIO, .op = "sync", .path = "t-0/"};
+    fault_init(&f);
     struct plog *p = test_open_with((struct plog_options){.dir = dir,
                                                           .fault = fault_hook,
                                                           .retry_ms = 5,
@@ -286,6 +302,7 @@ static void test_stream_fence(void **state)
     (void)state;
     char *dir = test_dir();
     struct fault f = {.code = ENOSPC, .op = "write"};
+    fault_init(&f);
     struct plog *p = test_open_with((struct plog_options){
         .dir = dir, .fault = fault_hook, .retry_ms = 5, .fault_arg = &f, .force_path = 1});
     test_topic(p, "t", 1, NULL);
@@ -359,6 +376,7 @@ static int sweep_one(int nth, int code, int force_path, int all_after)
     char *copy = NULL;
     assert_true(asprintf(&copy, "%s-copy", dir) > 0);
     struct fault f = {.code = code, .nth = all_after ? 0 : nth};
+    fault_init(&f);
     struct plog *p = test_open_with((struct plog_options){.dir = dir,
                                                           .fault = fault_hook,
                                                           .retry_ms = 5,

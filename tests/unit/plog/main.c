@@ -22,5 +22,6 @@ int main(int argc, char **argv)
     failed += run_recover_tests();
     failed += run_fault_tests();
     failed += run_crash_tests();
+    failed += run_stress_tests();
     return failed != 0;
 }

@@ -6,6 +6,7 @@ int run_basic_tests(void);
 int run_recover_tests(void);
 int run_fault_tests(void);
 int run_crash_tests(void);
+int run_stress_tests(void);
 
 int write_topics(const char *dir);
 
