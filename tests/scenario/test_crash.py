@@ -50,10 +50,9 @@ def error_of(a, judge=lambda e: True, seconds=15.0):
 
 def assert_others_live(a):
     """The good pipeline moves and REST answers."""
-    lines = sum(a.ends("lines"))
     with open(a.path("in.txt"), "a", encoding="utf-8") as f:
         f.write("more\n")
-    a.wait_records("lines", lines + 1)
+    a.wait_records("lines", a.path("in.txt").read_text().count("\n"))
     assert a.status("good")["tasks"][0]["restarts"] == 0
 
 
@@ -231,4 +230,6 @@ def test_a_probe_gets_nothing_that_it_reaches_for(a):
     a.start()
     wait_until(lambda: sum(a.ends("answers")) > 5, "answers")
     got = {r["try"]: r["got"] for r in (json.loads(x["value"]) for x in a.read("answers"))}
-    assert {name for name, answer in got.items() if answer == "ok"} == {"kill-self", "beside", "exec"}, got
+    # A sanitizer needs the host to be readable, for its leak check.
+    wanted = {"kill-self", "beside", "exec"} | ({"dumpable"} if connectd.SANITIZED else set())
+    assert {name for name, answer in got.items() if answer == "ok"} == wanted, got

@@ -140,7 +140,7 @@ static void nearest_names(void **state)
     static const char *const pairs[][2] = {
         {"topics", "topic"},
         {"tasks.mx", "tasks.max"},
-        {"fiel", NULL},
+        {"fiel", "file"},
         {"Topic", "topic"},
         {"batch.siez", "batch.size"},
         {"xyz", NULL},

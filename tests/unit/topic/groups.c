@@ -100,7 +100,7 @@ static void revocation_waits_for_the_answer(struct fixture *f)
     struct topic_event e;
     assert_int_equal(topic_member_poll(a.member, &e), 0); /* nothing before the answer */
     /* Still the owner: under the generation that it read with, and under the new one. */
-    OK(commit_offset(f, "g", first_generation, "t", given, 7, NULL));
+    OK(commit_offset(f, "g", first_generation, "t", given, 7, &err));
     OK(commit_offset(f, "g", a.generation, "t", given, 8, &err));
     sink_pump(&b);
     assert_int_equal(b.n_owned, 0);

@@ -172,12 +172,12 @@ static void a_deleted_topic_is_forgotten(struct fixture *f)
             signal_wait(&o.signal, n);
         }
     }
-    OK(commit_offset(f, "g", a.generation, "t", 0, 9, NULL)); /* its last flush: kept nowhere */
+    OK(commit_offset(f, "g", a.generation, "t", 0, 9, &err)); /* its last flush: kept nowhere */
     assert_int_equal(commit_offset(f, "g", -1, "t", 0, 9, NULL), ERR_NOT_FOUND);
     f->kind->make_topic(f, "t", 1); /* made again before the answer */
     OK(topic_resolve(f->engine, "t", &new, &err));
     assert_memory_not_equal(old.id, new.id, sizeof(old.id));
-    OK(commit_offset(f, "g", a.generation, "t", 0, 9, NULL)); /* of the old one still */
+    OK(commit_offset(f, "g", a.generation, "t", 0, 9, &err)); /* of the old one still */
     assert_int_equal(topic_group_offset(f->engine, "g", "t", 0, &offset, NULL), ERR_NOT_FOUND);
     a.keep = 0;
     sink_answer(&a);
