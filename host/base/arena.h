@@ -1,6 +1,6 @@
 /*
- * Arena: memory that is freed all at once. Not thread-safe; pass it as an argument, never keep one in
- * a global. All functions return NULL when the limit is reached or memory is out.
+ * Arena: memory that is freed all at once. Not thread-safe; pass it as an argument, never keep one
+ * in a global. All functions return NULL when the limit is reached or memory is out.
  */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H
@@ -14,7 +14,8 @@ struct arena;
 /* `limit_bytes` 0 means 64 MiB. Returns NULL without memory. Owned: arena_free(). */
 struct arena *arena_new(size_t limit_bytes);
 void arena_free(struct arena *a); /* NULL-safe */
-/* Forgets everything but keeps one block, so that a batch loop allocates nothing in its steady state. */
+/* Forgets everything but keeps one block, so that a batch loop allocates nothing in its steady
+ * state. */
 void arena_reset(struct arena *a);
 
 /* `align` must be a power of two, at most 64. The memory is not zeroed. */

@@ -1,8 +1,8 @@
 /*
  * A growable byte buffer with a hard limit and a sticky error: append freely, check once.
  *
- * After the first failed append (limit reached or no memory) `error` holds ERR_LIMIT or ERR_NOMEM and
- * every further append does nothing. Not thread-safe.
+ * After the first failed append (limit reached or no memory) `error` holds ERR_LIMIT or ERR_NOMEM
+ * and every further append does nothing. Not thread-safe.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H

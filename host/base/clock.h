@@ -1,4 +1,5 @@
-/* Clocks. Every deadline uses the monotonic clock; wall time is only ever record data. Thread-safe. */
+/* Clocks. Every deadline uses the monotonic clock; wall time is only ever record data.
+ * Thread-safe. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 

@@ -1,7 +1,7 @@
 /*
- * Errors: a function that can fail returns 0 or a negative ERR_* and takes, as its last parameter, a
- * caller-owned `struct err`. On failure the callee fills it; each caller may put its own context in
- * front with err_prefix(). Nothing in here is allocated, so nothing has to be freed.
+ * Errors: a function that can fail returns 0 or a negative ERR_* and takes, as its last parameter,
+ * a caller-owned `struct err`. On failure the callee fills it; each caller may put its own context
+ * in front with err_prefix(). Nothing in here is allocated, so nothing has to be freed.
  *
  * An `err` argument may be NULL wherever it appears: the code alone is then returned.
  */

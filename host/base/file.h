@@ -1,6 +1,6 @@
 /*
- * Files: whole reads and writes, durable replacement, folders. EINTR and short transfers are handled
- * here once. Every path that writes says when it is durable. Thread-safe (no state).
+ * Files: whole reads and writes, durable replacement, folders. EINTR and short transfers are
+ * handled here once. Every path that writes says when it is durable. Thread-safe (no state).
  */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
@@ -13,7 +13,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Reads all of `path` into `out` (appending), at most `limit` bytes: ERR_LIMIT above, ERR_NOT_FOUND. */
+/* Reads all of `path` into `out` (appending), at most `limit` bytes: ERR_LIMIT above,
+ * ERR_NOT_FOUND. */
 int file_read(const char *path, size_t limit, struct buf *out, struct err *err) MUST_USE;
 
 /* Replaces `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.

@@ -33,7 +33,8 @@ int log_level_parse(const char *text, int *ret)
     return ERR_INVAL;
 }
 
-/* Writes `text` escaped into out[at..cap) and returns the new end; always leaves 3 bytes of room. */
+/* Writes `text` escaped into out[at..cap) and returns the new end; always leaves 3 bytes of room.
+ * */
 static size_t escape(char *out, size_t at, size_t cap, const char *text)
 {
     for (; *text != '\0' && at + 8 < cap; text++) {

@@ -1,8 +1,8 @@
 /*
  * Logging: one key=value line an event, to stderr:
  *   ts=2026-01-01T00:00:00.000Z level=info module=plog msg="..."
- * Values are escaped, so a line break in user data cannot forge a line. Thread-safe; one write(2) a line.
- * Library code returns errors and does not log: the owner of a decision logs it once.
+ * Values are escaped, so a line break in user data cannot forge a line. Thread-safe; one write(2)
+ * a line. Library code returns errors and does not log: the owner of a decision logs it once.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

@@ -1,4 +1,5 @@
-/* Open hashing over an insertion-ordered entry array (deleted entries stay as holes until a resize). */
+/* Open hashing over an insertion-ordered entry array (deleted entries stay as holes until a
+ * resize). */
 #include "base/map.h"
 
 #include <stdint.h>
@@ -56,7 +57,8 @@ void map_free(struct map *m)
     free(m);
 }
 
-/* The slot that holds `key`, or the empty one where it would go; SIZE_MAX when there are no slots. */
+/* The slot that holds `key`, or the empty one where it would go; SIZE_MAX when there are no slots.
+ * */
 static size_t find_slot(const struct map *m, const char *key, uint64_t hash)
 {
     if (m->n_slots == 0) {

@@ -1,6 +1,6 @@
 /*
- * Hash map from text to pointer. Keys are copied; values are borrowed unless a free function is given.
- * Iteration is in insertion order, so what is printed from a map is stable. Not thread-safe.
+ * Hash map from text to pointer. Keys are copied; values are borrowed unless a free function is
+ * given. Iteration is in insertion order, so what is printed from a map is stable. Not thread-safe.
  */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
@@ -11,7 +11,8 @@
 
 struct map;
 
-/* `free_value` may be NULL; it is called for values that are replaced, deleted or left at map_free(). */
+/* `free_value` may be NULL; it is called for values that are replaced, deleted or left at
+ * map_free(). */
 struct map *map_new(void (*free_value)(void *)); /* NULL without memory */
 void map_free(struct map *m);                    /* NULL-safe */
 

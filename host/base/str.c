@@ -88,7 +88,8 @@ int str_to_bool(const char *s, int *ret)
     return ERR_INVAL;
 }
 
-/* Edit distance in half edits (a change of case costs 1, any other edit 2); `limit` + 1 when longer. */
+/* Edit distance in half edits (a change of case costs 1, any other edit 2); `limit` + 1 when
+ * longer. */
 static int distance(const char *a, const char *b, int limit)
 {
     enum { MAX = 64 };

@@ -21,13 +21,15 @@ int str_eq(const char *a, const char *b); /* NULL-safe: two NULLs are equal */
 int str_starts_with(const char *s, const char *prefix);
 int str_ends_with(const char *s, const char *suffix);
 
-/* Whole-text conversions: leading blanks, trailing text or overflow are ERR_INVAL; *ret is untouched then. */
+/* Whole-text conversions: leading blanks, trailing text or overflow are ERR_INVAL; *ret is
+ * untouched then. */
 int str_to_i64(const char *s, int64_t *ret) MUST_USE;
 int str_to_f64(const char *s, double *ret) MUST_USE;
 int str_to_bool(const char *s, int *ret) MUST_USE; /* "true" or "false", any case */
 
-/* The candidate nearest to `word` by edit distance (at most a third of its length, at least 1 and at
- * most 3 edits), or NULL. Case counts as half an edit, so a wrong case is always near. Borrowed. */
+/* The candidate nearest to `word` by edit distance (at most a third of its length, at least 1 and
+ * at most 3 edits), or NULL. Case counts as half an edit, so a wrong case is always near.
+ * Borrowed. */
 const char *str_nearest(const char *word, const char *const *candidates, size_t n);
 
 /* 1 if the bytes are well-formed UTF-8 (RFC 3629: no surrogates, nothing overlong), else 0. */

@@ -212,6 +212,8 @@ void codec_entry_add(struct codec_entries *e, const char *const *parts, size_t n
         .column = at.column,
         .value_line = value_at.line,
         .value_column = value_at.column,
+        .top_line = e->top.line > 0 ? e->top.line : at.line,
+        .top_column = e->top.line > 0 ? e->top.column : at.column,
     };
     int ok = entry.key != NULL && entry.parts != NULL && (text == NULL || entry.text != NULL);
     for (size_t i = 0; ok && i < n_parts; i++) {

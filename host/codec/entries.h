@@ -14,8 +14,9 @@ struct codec_place {
 struct codec_entries {
     struct codec_yaml *out;
     size_t cap_entries, cap_findings;
-    struct map *seen; /* collision key -> struct codec_seen */
-    int error;        /* 0 or ERR_NOMEM */
+    struct map *seen;       /* collision key -> struct codec_seen */
+    int error;              /* 0 or ERR_NOMEM */
+    struct codec_place top; /* of the outermost key that is being read; line 0: none */
 };
 
 /* Clears *out and starts. */

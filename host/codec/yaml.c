@@ -511,6 +511,9 @@ static void walk_map(struct walker *w, const struct node *map)
             continue;
         }
         expand(w, key->len, key->at);
+        if (w->n_parts == 0) {
+            w->entries->top = key->at;
+        }
         w->parts[w->n_parts++] = key->text;
         walk_value(w, key, key->next);
         w->n_parts--;

@@ -1,4 +1,5 @@
-/* cmd: the verbs of the command line, and what several of them share. argv[0] is the verb's name. */
+/* cmd: the verbs of the command line, and what several of them share. argv[0] is the verb's name.
+ * */
 #ifndef DAEMON_CMD_H
 #define DAEMON_CMD_H
 
@@ -19,8 +20,8 @@ struct cmd_paths {
 int cmd_paths_find(struct cmd_paths *ret, struct err *err) MUST_USE;
 void cmd_paths_free(struct cmd_paths *p);
 
-/* Takes "--set key=value" (or "--set=key=value") and "-c FILE" at argv[*i]. 1: taken, 0: something else, -1: its value is
- * missing (said on stderr). `sets` has room for argc entries. */
+/* Takes "--set key=value" (or "--set=key=value") and "-c FILE" at argv[*i]. 1: taken, 0: something
+ * else, -1: its value is missing (said on stderr). `sets` has room for argc entries. */
 int cmd_config_arg(int argc, char **argv, int *i, struct config_input *in, const char **sets);
 
 #endif

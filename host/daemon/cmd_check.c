@@ -24,24 +24,24 @@ static int check(const struct config_input *in)
     int rc = cmd_paths_find(&paths, &err);
     if (rc == 0) {
         full.bin_dir = paths.bin_dir;
-        rc = config_load(&full, &host, &declared, &findings, &err);
+        rc = pipeline_config_load(&full, &host, &declared, &findings, &err);
     }
     if (rc == 0) {
         rc = pipeline_check(&host, &declared, paths.runner, &findings, &err);
     }
-    findings_sort(&findings);
+    pipeline_findings_sort(&findings);
     for (size_t i = 0; i < findings.n; i++) {
         char line[4096];
-        findings_format(&findings.items[i], line, sizeof(line));
+        pipeline_findings_format(&findings.items[i], line, sizeof(line));
         (void)printf("%s\n", line);
     }
     if (rc != 0) {
         (void)fprintf(stderr, "connectd check: %s\n", err.msg);
     }
     int code = rc != 0 || findings.n > 0 || findings.lost > 0 ? 1 : 0;
-    findings_free(&findings);
-    declared_free(&declared);
-    config_host_free(&host);
+    pipeline_findings_free(&findings);
+    pipeline_declared_free(&declared);
+    pipeline_config_host_free(&host);
     cmd_paths_free(&paths);
     return code;
 }

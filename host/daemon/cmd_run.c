@@ -1,8 +1,10 @@
 /*
  * connectd run: the host.
  *
- * Start order: config, lock, REST (answers "starting"), log, topics, pipelines, then the ready line. Shutdown is the reverse:
- * REST, pipelines (drain), topics, log, lock. The main thread only waits for signals; docs/threads.md lists the others.
+ * Start order: config, lock, REST (answers "starting"), log, topics, pipelines, then the ready
+ * line. Shutdown is the reverse:
+ * REST, pipelines (drain), topics, log, lock. The main thread only waits for signals;
+ * docs/threads.md lists the others.
  */
 #include <errno.h>
 #include <signal.h>
@@ -96,15 +98,15 @@ static int load(struct host *h, const struct config_input *in, struct err *err)
     struct config_input full = *in;
     TRY(cmd_paths_find(&h->paths, err));
     full.bin_dir = h->paths.bin_dir;
-    TRY(config_load(&full, &h->config, &h->declared, &h->findings, err));
-    findings_sort(&h->findings);
-    if (!config_host_broken(&h->config, &h->findings)) {
+    TRY(pipeline_config_load(&full, &h->config, &h->declared, &h->findings, err));
+    pipeline_findings_sort(&h->findings);
+    if (!pipeline_config_host_broken(&h->config, &h->findings)) {
         log_set_level(h->config.log_level);
         return 0;
     }
     for (size_t i = 0; i < h->findings.n; i++) {
         char line[4096];
-        findings_format(&h->findings.items[i], line, sizeof(line));
+        pipeline_findings_format(&h->findings.items[i], line, sizeof(line));
         (void)fprintf(stderr, "%s\n", line);
     }
     return err_set(err, ERR_CONFIG, "the host's config has mistakes; nothing was started");
@@ -142,7 +144,8 @@ static int start_rest(struct host *h, struct err *err)
     return rest_start(&o, &h->rest, err);
 }
 
-/* CONNECTD_CONTROL makes the log lie on purpose, so that crash tests can show that they would notice. */
+/* CONNECTD_CONTROL makes the log lie on purpose, so that crash tests can show that they would
+ * notice. */
 static void apply_control(struct plog_options *o)
 {
     const char *control = getenv("CONNECTD_CONTROL");
@@ -223,9 +226,9 @@ static void stop(struct host *h)
         runfile_remove(h->config.data_dir);
     }
     lock_release(&h->lock);
-    findings_free(&h->findings);
-    declared_free(&h->declared);
-    config_host_free(&h->config);
+    pipeline_findings_free(&h->findings);
+    pipeline_declared_free(&h->declared);
+    pipeline_config_host_free(&h->config);
     cmd_paths_free(&h->paths);
 }
 

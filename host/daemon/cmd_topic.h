@@ -1,5 +1,5 @@
-/* connectd topic: read, write, create, delete, list, describe. argv[0] is "topic". Returns the exit code: 0 ok, 1 failed, 2
- * wrong usage. */
+/* connectd topic: read, write, create, delete, list, describe. argv[0] is "topic". Returns the
+ * exit code: 0 ok, 1 failed, 2 wrong usage. */
 #ifndef DAEMON_CMD_TOPIC_H
 #define DAEMON_CMD_TOPIC_H
 

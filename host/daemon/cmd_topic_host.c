@@ -1,7 +1,7 @@
 /*
- * The host that `connectd topic` talks to: the one that --url or DATA/run.json names. When none runs, the
- * command takes DATA's lock, opens the log and serves the same REST to itself on a free loopback port, so there
- * is one path and one behaviour.
+ * The host that `connectd topic` talks to: the one that --url or DATA/run.json names. When none
+ * runs, the command takes DATA's lock, opens the log and serves the same REST to itself on a free
+ * loopback port, so there is one path and one behaviour.
  */
 #include "daemon/cmd_topic_int.h"
 

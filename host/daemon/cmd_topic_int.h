@@ -1,6 +1,7 @@
 /*
- * What the files of `connectd topic` share: the arguments, the host that it talks to, and stdout. cmd_topic.c has the
- * arguments and the short verbs, cmd_topic_host.c the host, cmd_topic_io.c `read` and `write`.
+ * What the files of `connectd topic` share: the arguments, the host that it talks to, and stdout.
+ * cmd_topic.c has the arguments and the short verbs, cmd_topic_host.c the host, cmd_topic_io.c
+ * `read` and `write`.
  */
 #ifndef DAEMON_CMD_TOPIC_INT_H
 #define DAEMON_CMD_TOPIC_INT_H
@@ -50,7 +51,8 @@ extern volatile sig_atomic_t cmd_topic_interrupted;
 
 int cmd_topic_find_host(struct topic_host *h, const struct topic_args *a, struct err *err) MUST_USE;
 void cmd_topic_leave_host(struct topic_host *h);
-/* A request; a host that is still starting is waited for. Any status but `want` is an error; `ret` is freed then. */
+/* A request; a host that is still starting is waited for. Any status but `want` is an error; `ret`
+ * is freed then. */
 int cmd_topic_ask(struct topic_host *h, const char *method, const char *path,
                   const struct buf *body, int want, struct net_response *ret,
                   struct err *err) MUST_USE;
@@ -60,7 +62,8 @@ int cmd_topic_ask_json(struct topic_host *h, const char *method, const char *pat
 int cmd_topic_describe(struct topic_host *h, const char *topic, json_t **ret,
                        struct err *err) MUST_USE;
 int64_t cmd_topic_number(const json_t *object, const char *key);
-/* Writes to stdout at once. A reader that has gone ends the command quietly: an err without a message. */
+/* Writes to stdout at once. A reader that has gone ends the command quietly: an err without a
+ * message. */
 int cmd_topic_put(const void *p, size_t n, struct err *err) MUST_USE;
 int cmd_topic_put_json(const json_t *v, struct err *err) MUST_USE;
 

@@ -1,5 +1,6 @@
 /*
- * The lock belongs to the open file and not to the process (F_OFD_SETLK), so closing another descriptor of
+ * The lock belongs to the open file and not to the process (F_OFD_SETLK), so closing another
+ * descriptor of
  * the same file does not drop it. Children lose it with exec.
  */
 #include "daemon/lock.h"

@@ -1,6 +1,7 @@
 /*
- * The lock of a data directory: one process at a time writes below DATA. It is DATA/lock, write-locked with
- * fcntl and holding the owner's pid on a line, so that a refusal can name it. The kernel releases it with the process.
+ * The lock of a data directory: one process at a time writes below DATA. It is DATA/lock,
+ * write-locked with fcntl and holding the owner's pid on a line, so that a refusal can name it.
+ * The kernel releases it with the process.
  */
 #ifndef DAEMON_LOCK_H
 #define DAEMON_LOCK_H

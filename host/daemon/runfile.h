@@ -1,4 +1,5 @@
-/* DATA/run.json, {"pid","rest","version"}: how the verbs of the command line find a running host. */
+/* DATA/run.json, {"pid","rest","version"}: how the verbs of the command line find a running host.
+ * */
 #ifndef DAEMON_RUNFILE_H
 #define DAEMON_RUNFILE_H
 
@@ -13,7 +14,8 @@ struct runfile {
 /* With this process's pid. Durable on return. */
 int runfile_write(const char *data_dir, const char *rest, const char *version,
                   struct err *err) MUST_USE;
-/* ERR_NOT_FOUND: no host has run since the last clean stop. What it names may be dead, after a crash. */
+/* ERR_NOT_FOUND: no host has run since the last clean stop. What it names may be dead, after a
+ * crash. */
 int runfile_read(const char *data_dir, struct runfile *ret, struct err *err) MUST_USE;
 void runfile_remove(const char *data_dir);
 

@@ -1,9 +1,10 @@
 /*
- * kafka: topics on a Kafka cluster through librdkafka, the only user of its headers. host/topic adapts
- * what is here to topic.h; README.md says where a cluster differs from the built-in log.
+ * kafka: topics on a Kafka cluster through librdkafka, the only user of its headers. host/topic
+ * adapts what is here to topic.h; README.md says where a cluster differs from the built-in log.
  *
- * librdkafka takes and gives single messages: units are taken apart into messages and built into batches
- * again on the way back, so bytes of keys, values, headers and timestamps survive, batch borders don't.
+ * librdkafka takes and gives single messages: units are taken apart into messages and built into
+ * batches again on the way back, so bytes of keys, values, headers and timestamps survive, batch
+ * borders don't.
  *
  * Threads: all functions are thread-safe. Inside: `kafka-events` (delivery reports, rebalances, all
  * callbacks) and `kafka-worker` (calls that wait for the network), beside librdkafka's own.
@@ -27,7 +28,8 @@ struct kafka_options {
 };
 /* ERR_CONFIG for what librdkafka refuses. Does not wait for the cluster to be there. */
 int kafka_open(const struct kafka_options *o, struct kafka **ret, struct err *err) MUST_USE;
-/* All members, readers and units are gone before; waits for consumers that are still leaving. NULL-safe. */
+/* All members, readers and units are gone before; waits for consumers that are still leaving.
+ * NULL-safe. */
 void kafka_close(struct kafka *k);
 int kafka_writable(struct kafka *k, char *ret_reason, size_t reason_len);
 
@@ -80,8 +82,8 @@ struct kafka_offset {
     int32_t partition;
     int64_t offset; /* -1: forget */
 };
-/* Three steps: appends are acked by all in-sync replicas, then `state` is, then the offsets are committed. A
- * failure ends the unit there; what was done before stays (at least once). */
+/* Three steps: appends are acked by all in-sync replicas, then `state` is, then the offsets are
+ * committed. A failure ends the unit there; what was done before stays (at least once). */
 struct kafka_unit {
     struct kafka_append *appends;
     size_t n_appends;
@@ -95,8 +97,8 @@ struct kafka_unit {
     void (*done)(struct kafka_unit *u, const struct err *err);
     void *arg;
 };
-/* ERR_LIMIT: 64 MiB or 500,000 records are on the way; ERR_FENCED; ERR_DATA, ERR_UNSUPPORTED: batches that
- * cannot be taken apart. Units of a stream are sent one after another. */
+/* ERR_LIMIT: 64 MiB or 500,000 records are on the way; ERR_FENCED; ERR_DATA, ERR_UNSUPPORTED:
+ * batches that cannot be taken apart. Units of a stream are sent one after another. */
 int kafka_submit(struct kafka *k, struct kafka_unit *u, struct err *err) MUST_USE;
 
 /* ---- reading ---- */

@@ -1,10 +1,12 @@
 /*
  * Commits: COMMIT frames into the topics, in order, all or nothing, answered when durable.
  *
- * A task's commits form a queue. Each is handed to the engine as soon as it arrives (so that many share one sync);
- * the engine keeps their order and, once one has failed, fails the later ones too (its stream). A failure that may
- * pass (full disk, failed write) is not told to the runner: the host waits until nothing of the task is in flight,
- * then hands the same units over again in the same order, once a second. Memory is bounded by the runner's window.
+ * A task's commits form a queue. Each is handed to the engine as soon as it arrives (so that many
+ * share one sync); the engine keeps their order and, once one has failed, fails the later ones too
+ * (its stream). A failure that may pass (full disk, failed write) is not told to the runner: the
+ * host waits until nothing of the task is in flight,
+ * then hands the same units over again in the same order, once a second. Memory is bounded by the
+ * runner's window.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +91,8 @@ static int build_offsets(struct commit *c, struct err *err)
     struct record_builder b;
     record_builder_begin(&b, &c->state_batch);
     for (uint32_t i = 0; i < f->n_source_offsets; i++) {
-        TRY(offsets_append(&b, c->task->connector->name, f->source_offsets[i].partition,
-                           f->source_offsets[i].offset, err));
+        TRY(pipeline_offsets_append(&b, c->task->connector->name, f->source_offsets[i].partition,
+                                    f->source_offsets[i].offset, err));
     }
     int64_t bytes = record_builder_finish(&b, err);
     TRY((int)(bytes < 0 ? bytes : 0));
@@ -168,7 +170,7 @@ static void answer(struct commit *c, int status, const char *message)
     struct buf out = BUF_INIT(0);
     link_put_committed(&out, t->id, &f);
     if (out.error == 0) {
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     }
     buf_free(&out);
 }
@@ -206,7 +208,7 @@ static void hold(struct task *t, int64_t ms)
 {
     t->holding = 1;
     t->retry_timer.fire = retry;
-    loop_timer_set(&t->connector->p->loop, &t->retry_timer, ms);
+    pipeline_loop_timer_set(&t->connector->p->loop, &t->retry_timer, ms);
 }
 
 /* Finishes what is done at the head of the queue. */
@@ -216,8 +218,8 @@ static void settle(struct task *t)
         struct commit *c = t->commits;
         if (c->err.code == 0) {
             (void)pop(t);
-            offsets_committed(t->connector->p, t->connector->name, &c->frame);
-            sink_committed(t, c);
+            pipeline_offsets_committed(t->connector->p, t->connector->name, &c->frame);
+            pipeline_sink_committed(t, c);
             answer(c, 0, NULL);
             commit_free(c);
             continue;
@@ -226,7 +228,7 @@ static void settle(struct task *t)
             return; /* the rest of the stream fails behind it; wait for that */
         }
         if (!t->live) {
-            commit_drop_queued(t);
+            pipeline_commit_drop_queued(t);
             topic_stream_reset(t->stream);
         } else if (may_pass(c->err.code)) {
             LOG_WARN("pipeline", "connector %s task %u: commit waits: %s", t->connector->name,
@@ -236,7 +238,7 @@ static void settle(struct task *t)
             int code = c->err.code == ERR_CANCELLED ? ERR_RETRIABLE : c->err.code;
             t->refusing = 1; /* what is still in the socket came after the failed one */
             answer(c, code, c->err.msg);
-            commit_drop_queued(t);
+            pipeline_commit_drop_queued(t);
             topic_stream_reset(t->stream);
         }
     }
@@ -250,7 +252,7 @@ static void done_on_core(struct loop_post *post)
     t->n_submitted--;
     settle(t);
     submit_queued(t);
-    connector_progress(t->connector);
+    pipeline_connector_progress(t->connector);
 }
 
 /* [engine thread] */
@@ -258,7 +260,7 @@ static void done(struct topic_unit *u, const struct err *err)
 {
     struct commit *c = u->arg;
     c->err = *err;
-    loop_post(&c->task->connector->p->loop, &c->done_post);
+    pipeline_loop_post(&c->task->connector->p->loop, &c->done_post);
 }
 
 static void submit_queued(struct task *t)
@@ -301,10 +303,10 @@ static void submit_queued(struct task *t)
 static void reject(struct task *t, struct commit *c, const struct err *err)
 {
     commit_free(c);
-    connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err->msg);
+    pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err->msg);
 }
 
-void commit_receive(struct task *t, const struct link_frame *f, uint8_t **body)
+void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t **body)
 {
     struct err err = ERR_INIT;
     struct commit *c = calloc(1, sizeof(*c));
@@ -362,7 +364,7 @@ void commit_receive(struct task *t, const struct link_frame *f, uint8_t **body)
     submit_queued(t);
 }
 
-void commit_drop_queued(struct task *t)
+void pipeline_commit_drop_queued(struct task *t)
 {
     struct commit **at = &t->commits;
     while (*at != NULL) {
@@ -373,7 +375,7 @@ void commit_drop_queued(struct task *t)
         }
         *at = c->next;
         t->commit_bytes -= c->bytes;
-        loop_post_cancel(&t->connector->p->loop, &c->done_post);
+        pipeline_loop_post_cancel(&t->connector->p->loop, &c->done_post);
         commit_free(c);
     }
     t->commits_end = at;

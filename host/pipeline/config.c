@@ -1,4 +1,5 @@
-/* The host's own config: file < environment < --set; then everything that pipeline files declare. */
+/* The host's own config: file < environment < --set; then everything that pipeline files declare.
+ * */
 #include "pipeline/config.h"
 
 #include <ctype.h>
@@ -58,14 +59,14 @@ static int split_list(const char *text, char ***ret, size_t *ret_n)
 static int set_key(struct kv_list *keys, const char *key, const char *value)
 {
     struct kv kv = {.key = (char *)(uintptr_t)key, .value = (char *)(uintptr_t)value};
-    return kv_add(keys, &kv);
+    return pipeline_kv_add(keys, &kv);
 }
 
 /* CONNECTD_DATA_DIR for data.dir, and so on for every host key. */
 static int read_environment(struct kv_list *keys)
 {
     size_t n = 0;
-    const struct option *table = options_host(&n);
+    const struct option *table = pipeline_options_host(&n);
     for (size_t i = 0; i < n; i++) {
         char name[128] = "CONNECTD_";
         size_t at = strlen(name);
@@ -86,7 +87,8 @@ static int read_sets(const struct config_input *in, struct kv_list *keys, struct
     for (size_t i = 0; i < in->n_sets; i++) {
         const char *eq = strchr(in->sets[i], '=');
         if (eq == NULL || eq == in->sets[i]) {
-            findings_add(findings, FROM_SET, 1, 1, NULL, in->sets[i], NULL, "must be key=value");
+            pipeline_findings_add(findings, FROM_SET, 1, 1, NULL, in->sets[i], NULL,
+                                  "must be key=value");
             continue;
         }
         char *key = strndup(in->sets[i], (size_t)(eq - in->sets[i]));
@@ -97,32 +99,65 @@ static int read_sets(const struct config_input *in, struct kv_list *keys, struct
     return 0;
 }
 
-/* Checks names and values of host keys; a key without a line came from --set or the environment. */
-static void check_keys(const struct kv_list *keys, const char *file, struct findings *findings)
+/* The section that an unknown key seems to mean by its outermost name ("topic.t.partitions":
+ * topics), or NULL. */
+static const char *meant_section(const struct kv *kv, char *ret_top, size_t n)
 {
-    size_t n = 0;
-    const struct option *table = options_host(&n);
+    static const char *const sections[] = {"topics", "connectors"};
+    size_t len = strcspn(kv->key, ".");
+    if (kv->top_line == 0 || kv->key[len] == '\0' || len >= n) {
+        return NULL;
+    }
+    memcpy(ret_top, kv->key, len);
+    ret_top[len] = '\0';
+    return str_nearest(ret_top, sections, 2);
+}
+
+static void unknown_key(const struct kv *kv, const char *where, const struct option *table,
+                        size_t n, int *told_line, struct findings *findings)
+{
+    char top[128];
+    const char *section = meant_section(kv, top, sizeof(top));
+    if (section != NULL) {
+        if (*told_line != kv->top_line) {
+            pipeline_findings_add(findings, where, kv->top_line, kv->top_column, NULL, top, section,
+                                  "unknown section");
+        }
+        *told_line = kv->top_line;
+        return;
+    }
     const char *names[64];
     for (size_t i = 0; i < n && i < 64; i++) {
         names[i] = table[i].name;
     }
+    pipeline_findings_add(findings, where, kv->line > 0 ? kv->line : 1,
+                          kv->column > 0 ? kv->column : 1, NULL, kv->key,
+                          str_nearest(kv->key, names, n < 64 ? n : 64), "unknown key");
+}
+
+/* Checks names and values of host keys; a key without a line came from --set or the environment. */
+static void check_keys(const struct kv_list *keys, const char *file, struct findings *findings)
+{
+    size_t n = 0;
+    const struct option *table = pipeline_options_host(&n);
+    int told_line = 0;
     for (size_t i = 0; i < keys->n; i++) {
         const struct kv *kv = &keys->items[i];
         const char *where = kv->line > 0 ? file : FROM_SET;
         int line = kv->line > 0 ? kv->line : 1;
         int column = kv->column > 0 ? kv->column : 1;
-        const struct option *o = option_find(table, n, kv->key);
+        const struct option *o = pipeline_option_find(table, n, kv->key);
         struct err err = ERR_INIT;
         if (o == NULL) {
-            findings_add(findings, where, line, column, NULL, kv->key,
-                         str_nearest(kv->key, names, n < 64 ? n : 64), "unknown key");
+            unknown_key(kv, where, table, n, &told_line, findings);
         } else if (o->state == OPTION_LATER) {
-            findings_add(findings, where, line, column, NULL, kv->key, NULL,
-                         "%s is not built yet; remove the key", kv->key);
-        } else if (option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) != 0) {
-            findings_add(findings, where, kv->value_line > 0 ? kv->value_line : line,
-                         kv->value_column > 0 ? kv->value_column : column, NULL, kv->key, NULL,
-                         "%s", err.msg);
+            pipeline_findings_add(findings, where, line, column, NULL, kv->key, NULL,
+                                  "%s is not built yet; remove the key", kv->key);
+        } else if (pipeline_option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) !=
+                   0) {
+            pipeline_findings_add(findings, where, kv->value_line > 0 ? kv->value_line : line,
+                                  kv->value_column > 0 ? kv->value_column : column, NULL, kv->key,
+                                  NULL, "%s", err.msg);
         }
     }
 }
@@ -131,13 +166,13 @@ static void check_keys(const struct kv_list *keys, const char *file, struct find
 
 static const char *value_of(const struct kv_list *keys, const char *key)
 {
-    const char *v = kv_get(keys, key);
+    const char *v = pipeline_kv_get(keys, key);
     if (v != NULL) {
         return v;
     }
     size_t n = 0;
-    const struct option *table = options_host(&n);
-    const struct option *o = option_find(table, n, key);
+    const struct option *table = pipeline_options_host(&n);
+    const struct option *o = pipeline_option_find(table, n, key);
     return o != NULL && o->def != NULL ? o->def : "";
 }
 
@@ -147,8 +182,8 @@ static int64_t number_of(const struct kv_list *keys, const char *key)
     int64_t v = 0;
     if (str_to_i64(value_of(keys, key), &v) != 0) {
         size_t n = 0;
-        const struct option *table = options_host(&n);
-        const struct option *o = option_find(table, n, key);
+        const struct option *table = pipeline_options_host(&n);
+        const struct option *o = pipeline_option_find(table, n, key);
         BUG_ON(o == NULL || o->def == NULL || str_to_i64(o->def, &v) != 0);
     }
     return v;
@@ -157,16 +192,16 @@ static int64_t number_of(const struct kv_list *keys, const char *key)
 static int parse_listener(struct host_config *h, struct findings *findings)
 {
     const char *text = value_of(&h->keys, "listeners");
-    const struct kv *kv = kv_find(&h->keys, "listeners");
+    const struct kv *kv = pipeline_kv_find(&h->keys, "listeners");
     const char *rest = str_starts_with(text, "http://") ? text + 7 : NULL;
     const char *colon = rest != NULL ? strrchr(rest, ':') : NULL;
     int64_t port = -1;
     if (colon == NULL || str_to_i64(colon + 1, &port) != 0 || port < 0 || port > 65535 ||
         colon == rest) {
-        findings_add(findings, kv != NULL && kv->line > 0 ? h->file : FROM_SET,
-                     kv != NULL && kv->line > 0 ? kv->value_line : 1,
-                     kv != NULL && kv->line > 0 ? kv->value_column : 1, NULL, "listeners", NULL,
-                     "must be http://HOST:PORT, not '%s'", text);
+        pipeline_findings_add(findings, kv != NULL && kv->line > 0 ? h->file : FROM_SET,
+                              kv != NULL && kv->line > 0 ? kv->value_line : 1,
+                              kv != NULL && kv->line > 0 ? kv->value_column : 1, NULL, "listeners",
+                              NULL, "must be http://HOST:PORT, not '%s'", text);
         h->listen_host = strdup("127.0.0.1");
         return h->listen_host != NULL ? 0 : ERR_NOMEM;
     }
@@ -176,10 +211,11 @@ static int parse_listener(struct host_config *h, struct findings *findings)
         return ERR_NOMEM;
     }
     if (strcmp(h->listen_host, "127.0.0.1") != 0 && strcmp(h->listen_host, "localhost") != 0) {
-        findings_add(findings, kv->line > 0 ? h->file : FROM_SET, kv->line > 0 ? kv->value_line : 1,
-                     kv->line > 0 ? kv->value_column : 1, NULL, "listeners", NULL,
-                     "REST has no authentication yet, so it listens on 127.0.0.1 only, not on %s",
-                     h->listen_host);
+        pipeline_findings_add(
+            findings, kv->line > 0 ? h->file : FROM_SET, kv->line > 0 ? kv->value_line : 1,
+            kv->line > 0 ? kv->value_column : 1, NULL, "listeners", NULL,
+            "REST has no authentication yet, so it listens on 127.0.0.1 only, not on %s",
+            h->listen_host);
     }
     return 0;
 }
@@ -210,7 +246,7 @@ static int default_plugin_path(const char *bin_dir, struct host_config *h)
 
 static int plugin_path(const struct config_input *in, struct host_config *h)
 {
-    const char *named = kv_get(&h->keys, "plugin.path");
+    const char *named = pipeline_kv_get(&h->keys, "plugin.path");
     if (named == NULL) {
         return default_plugin_path(in->bin_dir, h);
     }
@@ -231,7 +267,7 @@ static int fill_typed(const struct config_input *in, struct host_config *h,
 {
     h->data_dir = file_absolute(value_of(&h->keys, "data.dir"));
     h->connectors_dir = file_absolute(value_of(&h->keys, "connectors.dir"));
-    h->connectors_dir_named = kv_get(&h->keys, "connectors.dir") != NULL;
+    h->connectors_dir_named = pipeline_kv_get(&h->keys, "connectors.dir") != NULL;
     if (h->data_dir == NULL || h->connectors_dir == NULL) {
         return ERR_NOMEM;
     }
@@ -259,16 +295,16 @@ static int read_paths(const struct config_input *in, struct kv_list *keys, struc
     for (size_t i = 0; i < in->n_paths; i++) {
         struct stat st;
         if (stat(in->paths[i], &st) == 0 && S_ISDIR(st.st_mode)) {
-            TRY(files_read_dir(in->paths[i], in->paths[i], d, findings, err));
+            TRY(pipeline_files_read_dir(in->paths[i], in->paths[i], d, findings, err));
             continue;
         }
         struct kv_list here = {0};
-        int rc = files_read(in->paths[i], in->paths[i], &here, d, findings, err);
+        int rc = pipeline_files_read(in->paths[i], in->paths[i], &here, d, findings, err);
         check_keys(&here, in->paths[i], findings);
-        if (rc == 0 && kv_copy(keys, &here) != 0) {
+        if (rc == 0 && pipeline_kv_copy(keys, &here) != 0) {
             rc = err_set(err, ERR_NOMEM, "out of memory");
         }
-        kv_free(&here);
+        pipeline_kv_free(&here);
         TRY(rc);
     }
     return 0;
@@ -283,7 +319,7 @@ static int load(const struct config_input *in, struct host_config *h, struct dec
     }
     if (file != NULL) {
         h->file = strdup(file);
-        TRY(files_read(file, file, &h->keys, d, findings, err));
+        TRY(pipeline_files_read(file, file, &h->keys, d, findings, err));
     }
     check_keys(&h->keys, h->file != NULL ? h->file : "", findings);
     if (in->paths != NULL) {
@@ -296,9 +332,9 @@ static int load(const struct config_input *in, struct host_config *h, struct dec
     }
     check_keys(&over, FROM_ENV, findings);
     if (rc == 0) {
-        rc = kv_copy(&h->keys, &over);
+        rc = pipeline_kv_copy(&h->keys, &over);
     }
-    kv_free(&over);
+    pipeline_kv_free(&over);
     if (rc == 0) {
         rc = fill_typed(in, h, findings);
     }
@@ -307,22 +343,22 @@ static int load(const struct config_input *in, struct host_config *h, struct dec
     }
     struct stat st;
     if (in->paths == NULL && (h->connectors_dir_named || stat(h->connectors_dir, &st) == 0)) {
-        TRY(files_read_dir(h->connectors_dir, value_of(&h->keys, "connectors.dir"), d, findings,
-                           err));
+        TRY(pipeline_files_read_dir(h->connectors_dir, value_of(&h->keys, "connectors.dir"), d,
+                                    findings, err));
     }
-    files_merge(d, findings);
+    pipeline_files_merge(d, findings);
     return 0;
 }
 
-int config_load(const struct config_input *in, struct host_config *ret_host,
-                struct declared *ret_declared, struct findings *findings, struct err *err)
+int pipeline_config_load(const struct config_input *in, struct host_config *ret_host,
+                         struct declared *ret_declared, struct findings *findings, struct err *err)
 {
     struct host_config h = {0};
     struct declared d = {0};
     int rc = load(in, &h, &d, findings, err);
     if (rc != 0) {
-        config_host_free(&h);
-        declared_free(&d);
+        pipeline_config_host_free(&h);
+        pipeline_declared_free(&d);
         return rc;
     }
     *ret_host = h;
@@ -330,10 +366,10 @@ int config_load(const struct config_input *in, struct host_config *ret_host,
     return 0;
 }
 
-void config_host_free(struct host_config *h)
+void pipeline_config_host_free(struct host_config *h)
 {
     free(h->file);
-    kv_free(&h->keys);
+    pipeline_kv_free(&h->keys);
     free(h->data_dir);
     free(h->connectors_dir);
     free(h->listen_host);
@@ -348,7 +384,7 @@ void config_host_free(struct host_config *h)
     memset(h, 0, sizeof(*h));
 }
 
-int config_host_broken(const struct host_config *h, const struct findings *f)
+int pipeline_config_host_broken(const struct host_config *h, const struct findings *f)
 {
     for (size_t i = 0; i < f->n; i++) {
         const struct finding *x = &f->items[i];

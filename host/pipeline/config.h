@@ -1,6 +1,7 @@
 /*
- * config: what the user wrote. The host's settings (connectd.yaml, environment, --set) and what pipeline
- * files declare (topics, connectors), each key with its place. Reading never stops at the first mistake:
+ * config: what the user wrote. The host's settings (connectd.yaml, environment, --set) and what
+ * pipeline files declare (topics, connectors), each key with its place. Reading never stops at the
+ * first mistake:
  * all of them end up in findings.
  */
 #ifndef PIPELINE_CONFIG_H
@@ -16,17 +17,19 @@ struct kv {
     char *key, *value;
     int line, column; /* of the key */
     int value_line, value_column;
+    int top_line, top_column; /* host keys: of the outermost key that it stands under */
 };
 struct kv_list {
     struct kv *items;
     size_t n, cap;
 };
-int kv_add(struct kv_list *l,
-           const struct kv *kv) MUST_USE; /* copies; ERR_NOMEM; replaces the same key */
-const char *kv_get(const struct kv_list *l, const char *key); /* NULL when absent; borrowed */
-const struct kv *kv_find(const struct kv_list *l, const char *key);
-int kv_copy(struct kv_list *dst, const struct kv_list *src) MUST_USE;
-void kv_free(struct kv_list *l);
+int pipeline_kv_add(struct kv_list *l,
+                    const struct kv *kv) MUST_USE; /* copies; ERR_NOMEM; replaces the same key */
+const char *pipeline_kv_get(const struct kv_list *l,
+                            const char *key); /* NULL when absent; borrowed */
+const struct kv *pipeline_kv_find(const struct kv_list *l, const char *key);
+int pipeline_kv_copy(struct kv_list *dst, const struct kv_list *src) MUST_USE;
+void pipeline_kv_free(struct kv_list *l);
 
 struct decl_topic {
     char *name;
@@ -47,7 +50,7 @@ struct declared {
     struct decl_connector *connectors;
     size_t n_connectors;
 };
-void declared_free(struct declared *d);
+void pipeline_declared_free(struct declared *d);
 
 struct host_config {
     char *file;          /* as given, or NULL: none */
@@ -79,12 +82,13 @@ struct config_input {
     size_t n_paths;
 };
 
-/* Reads the host's config and everything declared. Problems go to `findings`; those without a connector and
- * outside pipeline files are the host's own and stop `run`. ERR_NOMEM only. */
-int config_load(const struct config_input *in, struct host_config *ret_host,
-                struct declared *ret_declared, struct findings *findings, struct err *err) MUST_USE;
-void config_host_free(struct host_config *h);
+/* Reads the host's config and everything declared. Problems go to `findings`; those without a
+ * connector and outside pipeline files are the host's own and stop `run`. ERR_NOMEM only. */
+int pipeline_config_load(const struct config_input *in, struct host_config *ret_host,
+                         struct declared *ret_declared, struct findings *findings,
+                         struct err *err) MUST_USE;
+void pipeline_config_host_free(struct host_config *h);
 /* 1 if any finding is about the host's own config (its file, --set, the environment). */
-int config_host_broken(const struct host_config *h, const struct findings *f);
+int pipeline_config_host_broken(const struct host_config *h, const struct findings *f);
 
 #endif

@@ -15,14 +15,14 @@
 
 #define LOCK_RETRY_MS 20
 
-void connector_start_timer(struct loop_timer *timer)
+void pipeline_connector_start_timer(struct loop_timer *timer)
 {
     struct connector *c =
         (struct connector *)(void *)((char *)timer - offsetof(struct connector, restart_timer));
-    connector_start(c);
+    pipeline_connector_start(c);
 }
 
-struct connector *connector_find(struct pipeline *p, const char *name)
+struct connector *pipeline_connector_find(struct pipeline *p, const char *name)
 {
     for (size_t i = 0; i < p->n_connectors; i++) {
         if (strcmp(p->connectors[i]->name, name) == 0) {
@@ -32,9 +32,9 @@ struct connector *connector_find(struct pipeline *p, const char *name)
     return NULL;
 }
 
-int64_t connector_number(const struct connector *c, const char *key, int64_t fallback)
+int64_t pipeline_connector_number(const struct connector *c, const char *key, int64_t fallback)
 {
-    const char *text = kv_get(&c->effective, key);
+    const char *text = pipeline_kv_get(&c->effective, key);
     int64_t v = 0;
     return text != NULL && str_to_i64(text, &v) == 0 ? v : fallback;
 }
@@ -42,24 +42,24 @@ int64_t connector_number(const struct connector *c, const char *key, int64_t fal
 static void free_tasks(struct connector *c)
 {
     for (size_t i = 0; i < c->n_tasks; i++) {
-        task_free(c->tasks[i]);
+        pipeline_task_free(c->tasks[i]);
     }
     free(c->tasks);
     c->tasks = NULL;
     c->n_tasks = 0;
 }
 
-void connector_free(struct connector *c)
+void pipeline_connector_free(struct connector *c)
 {
     if (c == NULL) {
         return;
     }
-    loop_timer_clear(&c->p->loop, &c->restart_timer);
-    peer_free(c->peer);
+    pipeline_loop_timer_clear(&c->p->loop, &c->restart_timer);
+    pipeline_peer_free(c->peer);
     free_tasks(c);
     map_free(c->resolved);
-    kv_free(&c->config);
-    kv_free(&c->effective);
+    pipeline_kv_free(&c->config);
+    pipeline_kv_free(&c->effective);
     free(c->name);
     free(c->file);
     free(c->invalid);
@@ -67,7 +67,7 @@ void connector_free(struct connector *c)
 }
 
 /* Counts for "ready" once: it runs, or it has failed and says so. */
-void connector_settle(struct connector *c)
+void pipeline_connector_settle(struct connector *c)
 {
     if (c->settled) {
         return;
@@ -84,14 +84,14 @@ void connector_settle(struct connector *c)
     mutex_unlock(&c->p->lock);
 }
 
-void connector_send(struct connector *c, struct buf *frames)
+void pipeline_connector_send(struct connector *c, struct buf *frames)
 {
     if (c->peer != NULL && c->kill_cause == KILL_NONE) {
-        peer_send_control(c->peer, frames);
+        pipeline_peer_send_control(c->peer, frames);
     }
 }
 
-void connector_kill(struct connector *c, int cause, int stage, const char *message)
+void pipeline_connector_kill(struct connector *c, int cause, int stage, const char *message)
 {
     if (c->peer == NULL || c->kill_cause != KILL_NONE) {
         return;
@@ -99,19 +99,19 @@ void connector_kill(struct connector *c, int cause, int stage, const char *messa
     c->kill_cause = cause;
     c->kill_stage = stage;
     (void)snprintf(c->kill_message, sizeof(c->kill_message), "%s", message);
-    peer_kill(c->peer);
+    pipeline_peer_kill(c->peer);
 }
 
 /* ---- failing ---- */
 
 static void plan_restart(struct connector *c, int64_t retry_after_ms)
 {
-    int64_t wait = restart_failed(&c->restart, c, retry_after_ms, &c->condition);
+    int64_t wait = pipeline_restart_failed(&c->restart, c, retry_after_ms, &c->condition);
     if (wait >= 0 && !c->p->stopping) {
-        loop_timer_set(&c->p->loop, &c->restart_timer, wait);
+        pipeline_loop_timer_set(&c->p->loop, &c->restart_timer, wait);
     } else {
         for (size_t i = 0; i < c->n_tasks; i++) {
-            sink_leave(c->tasks[i]);
+            pipeline_sink_leave(c->tasks[i]);
         }
     }
 }
@@ -119,22 +119,22 @@ static void plan_restart(struct connector *c, int64_t retry_after_ms)
 static void failed(struct connector *c, const char *cause, int stage, const char *message)
 {
     c->state = STATE_FAILED;
-    failure_set(&c->failure, cause, stage, message, -1);
+    pipeline_failure_set(&c->failure, cause, stage, message, -1);
     for (size_t i = 0; i < c->n_tasks; i++) {
         c->tasks[i]->state = STATE_FAILED;
     }
     LOG_ERROR("pipeline", "connector %s failed in %s (%s): %s", c->name,
               stage != LINK_STAGE_NONE ? link_stage_name(stage) : "its runner", cause, message);
     plan_restart(c, -1);
-    connector_settle(c);
+    pipeline_connector_settle(c);
 }
 
 /* The first slot that says that plugin code was running, or NONE. *ret_task: whose. */
 static int running_stage(struct connector *c, int64_t *ret_task)
 {
-    const struct link_shared *s = peer_shared(c->peer);
+    const struct link_shared *s = pipeline_peer_shared(c->peer);
     *ret_task = -1;
-    for (size_t i = 0; i < c->n_tasks && i < peer_slots(c->peer); i++) {
+    for (size_t i = 0; i < c->n_tasks && i < pipeline_peer_slots(c->peer); i++) {
         int stage = atomic_load(&s->task[i].stage);
         if (stage != LINK_STAGE_NONE) {
             *ret_task = (int64_t)i;
@@ -176,20 +176,20 @@ static void dead(void *arg, int status)
     char cause[24];
     char message[1024];
     describe_death(c, status, stage, cause, message);
-    peer_free(c->peer);
+    pipeline_peer_free(c->peer);
     c->peer = NULL;
     int was = c->phase;
     c->phase = CONNECTOR_DOWN;
     for (size_t i = 0; i < c->n_tasks; i++) {
         struct task *t = c->tasks[i];
-        task_down(t);
+        pipeline_task_down(t);
         if (was != CONNECTOR_STOPPING) {
-            failure_set(&t->failure, cause, stage, message, -1);
+            pipeline_failure_set(&t->failure, cause, stage, message, -1);
         }
     }
     if (was == CONNECTOR_STOPPING) {
         c->state = STATE_UNASSIGNED;
-        connector_progress(c);
+        pipeline_connector_progress(c);
         return;
     }
     failed(c, cause, stage, message);
@@ -203,7 +203,7 @@ static void ask_fan_out(struct connector *c)
     struct buf out = BUF_INIT(0);
     link_put_fan_out(&out, &f);
     c->phase = CONNECTOR_FANNING;
-    connector_send(c, &out);
+    pipeline_connector_send(c, &out);
     buf_free(&out);
 }
 
@@ -213,7 +213,8 @@ static int make_tasks(struct connector *c, const struct link_tasks *f, struct er
         return err_set(err, ERR_DATA, "fan_out made %u tasks, more than tasks.max %d", f->n_tasks,
                        (int)c->tasks_max);
     }
-    /* The same number as before a restart: keep the tasks, and with them counters and partitions. */
+    /* The same number as before a restart: keep the tasks, and with them counters and partitions.
+     * */
     if (c->n_tasks == f->n_tasks && c->tasks != NULL) {
         return 0;
     }
@@ -223,7 +224,7 @@ static int make_tasks(struct connector *c, const struct link_tasks *f, struct er
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     for (uint32_t i = 0; i < f->n_tasks; i++) {
-        TRY(task_new(c, i, &f->tasks[i], &c->tasks[i], err));
+        TRY(pipeline_task_new(c, i, &f->tasks[i], &c->tasks[i], err));
         c->n_tasks++;
     }
     return 0;
@@ -239,17 +240,18 @@ static void got_tasks(struct connector *c, const struct link_frame *f)
     rc = rc != 0 ? rc : make_tasks(c, &tasks, &err);
     arena_free(a);
     if (rc != 0 || c->phase != CONNECTOR_FANNING) {
-        connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT, rc != 0 ? err.msg : "tasks unasked for");
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT,
+                                rc != 0 ? err.msg : "tasks unasked for");
         return;
     }
     c->phase = CONNECTOR_UP;
     c->state = STATE_RUNNING;
     c->condition = CONDITION_NONE;
-    restart_running(&c->restart);
+    pipeline_restart_running(&c->restart);
     for (size_t i = 0; i < c->n_tasks; i++) {
-        task_start(c->tasks[i]);
+        pipeline_task_start(c->tasks[i]);
     }
-    connector_settle(c);
+    pipeline_connector_settle(c);
 }
 
 static const char *connector_cause(const struct link_failed *f)
@@ -276,7 +278,7 @@ static void got_failed(struct connector *c, const struct link_frame *f)
     struct link_failed failure;
     struct err err = ERR_INIT;
     if (link_get_failed(f, &failure, &err) != 0) {
-        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_NONE, err.msg);
         return;
     }
     char message[1024];
@@ -284,10 +286,10 @@ static void got_failed(struct connector *c, const struct link_frame *f)
                    failure.message.ptr != NULL ? (const char *)failure.message.ptr : "");
     c->phase = CONNECTOR_DOWN;
     c->kill_cause = KILL_STOP;
-    peer_free(c->peer);
+    pipeline_peer_free(c->peer);
     c->peer = NULL;
     for (size_t i = 0; i < c->n_tasks; i++) {
-        task_down(c->tasks[i]);
+        pipeline_task_down(c->tasks[i]);
     }
     failed(c, connector_cause(&failure), failure.stage, message);
 }
@@ -314,11 +316,11 @@ static void got_ready(struct connector *c, const struct link_frame *f)
     struct link_ready ready;
     struct err err = ERR_INIT;
     if (link_get_ready(f, &ready, &err) != 0 || c->phase != CONNECTOR_LOADING) {
-        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "it was ready twice or not readably");
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "it was ready twice or not readably");
         return;
     }
     LOG_DEBUG("pipeline", "connector %s: runner pid %d ready, sandbox %.*s", c->name,
-              (int)peer_pid(c->peer), (int)ready.sandbox.len,
+              (int)pipeline_peer_pid(c->peer), (int)ready.sandbox.len,
               ready.sandbox.ptr != NULL ? (const char *)ready.sandbox.ptr : "");
     ask_fan_out(c);
 }
@@ -333,9 +335,10 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
         got_log(c, f);
     } else if (f->task != LINK_NO_TASK) {
         if (f->task < c->n_tasks) {
-            task_frame(c->tasks[f->task], f, body);
+            pipeline_task_frame(c->tasks[f->task], f, body);
         } else {
-            connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "a frame for a task that isn't there");
+            pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_NONE,
+                                    "a frame for a task that isn't there");
         }
     } else if (f->type == LINK_READY) {
         got_ready(c, f);
@@ -344,7 +347,7 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
     } else if (f->type == LINK_FAILED) {
         got_failed(c, f);
     } else {
-        connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
     }
 }
 
@@ -358,11 +361,11 @@ static int put_hello(struct connector *c, struct buf *out, struct err *err)
                       .data_dir = c->p->host->data_dir,
                       .max_tasks = c->tasks_max,
                       .memory_limit_bytes =
-                          connector_number(c, "memory.limit.bytes", (int64_t)256 << 20),
+                          pipeline_connector_number(c, "memory.limit.bytes", (int64_t)256 << 20),
                       .hold_bytes = c->p->host->hold_bytes,
                       .window_bytes = SOURCE_WINDOW_BYTES,
                       .log_level = log_get_level()};
-    return hello_put(&h, out, err);
+    return pipeline_hello_put(&h, out, err);
 }
 
 static int spawn(struct connector *c, struct err *err)
@@ -379,14 +382,14 @@ static int spawn(struct connector *c, struct err *err)
                              .frame = frame,
                              .dead = dead,
                              .arg = c};
-    TRY(peer_spawn(&c->p->loop, &o, &c->peer, err));
+    TRY(pipeline_peer_spawn(&c->p->loop, &o, &c->peer, err));
     c->kill_cause = KILL_NONE;
     c->kill_stage = LINK_STAGE_NONE;
     struct buf out = BUF_INIT(LINK_CONTROL_MAX);
     int rc = put_hello(c, &out, err);
     if (rc == 0) {
         c->phase = CONNECTOR_LOADING;
-        connector_send(c, &out);
+        pipeline_connector_send(c, &out);
     }
     buf_free(&out);
     return rc;
@@ -395,30 +398,30 @@ static int spawn(struct connector *c, struct err *err)
 static int may_start(const struct connector *c)
 {
     for (size_t i = 0; i < c->n_tasks; i++) {
-        if (!task_is_idle(c->tasks[i])) {
+        if (!pipeline_task_is_idle(c->tasks[i])) {
             return 0; /* what it had sent is still on its way to the disk */
         }
     }
     return c->phase == CONNECTOR_DOWN && c->peer == NULL;
 }
 
-void connector_start(struct connector *c)
+void pipeline_connector_start(struct connector *c)
 {
     if (c->invalid != NULL || c->p->stopping) {
         return;
     }
     if (!may_start(c)) {
-        loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
+        pipeline_loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
         return;
     }
     struct err err = ERR_INIT;
     int rc = spawn(c, &err);
     if (rc == ERR_BUSY) {
-        loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
+        pipeline_loop_timer_set(&c->p->loop, &c->restart_timer, LOCK_RETRY_MS);
         return;
     }
     if (rc != 0) {
-        peer_free(c->peer);
+        pipeline_peer_free(c->peer);
         c->peer = NULL;
         c->phase = CONNECTOR_DOWN;
         failed(c, "io", LINK_STAGE_NONE, err.msg);
@@ -435,39 +438,39 @@ void connector_start(struct connector *c)
 
 /* ---- stopping ---- */
 
-void connector_stop(struct connector *c)
+void pipeline_connector_stop(struct connector *c)
 {
-    loop_timer_clear(&c->p->loop, &c->restart_timer);
+    pipeline_loop_timer_clear(&c->p->loop, &c->restart_timer);
     if (c->peer == NULL) {
         return;
     }
     c->phase = CONNECTOR_STOPPING;
     for (size_t i = 0; i < c->n_tasks; i++) {
-        task_stop(c->tasks[i]);
+        pipeline_task_stop(c->tasks[i]);
     }
-    connector_progress(c);
+    pipeline_connector_progress(c);
 }
 
-void connector_progress(struct connector *c)
+void pipeline_connector_progress(struct connector *c)
 {
     if (c->phase != CONNECTOR_STOPPING || c->peer == NULL) {
         return;
     }
     for (size_t i = 0; i < c->n_tasks; i++) {
-        if (!task_is_idle(c->tasks[i])) {
+        if (!pipeline_task_is_idle(c->tasks[i])) {
             return;
         }
     }
     struct buf out = BUF_INIT(0);
     link_put_empty(&out, LINK_EXIT, LINK_NO_TASK);
-    connector_send(c, &out);
+    pipeline_connector_send(c, &out);
     buf_free(&out);
 }
 
-int connector_is_down(const struct connector *c)
+int pipeline_connector_is_down(const struct connector *c)
 {
     for (size_t i = 0; i < c->n_tasks; i++) {
-        if (!task_is_idle(c->tasks[i])) {
+        if (!pipeline_task_is_idle(c->tasks[i])) {
             return 0;
         }
     }

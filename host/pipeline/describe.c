@@ -106,8 +106,8 @@ static int finish(pid_t pid, int rc, const char *so, struct buf *errors, struct 
     return 0;
 }
 
-int describe_run(const char *runner, const char *so, int64_t deadline_ms, struct buf *out,
-                 struct err *err)
+int pipeline_describe_run(const char *runner, const char *so, int64_t deadline_ms, struct buf *out,
+                          struct err *err)
 {
     int out_pipe[2] = {-1, -1};
     int err_pipe[2] = {-1, -1};
@@ -256,8 +256,8 @@ static int parse_class(json_t *o, const char *file, const char *copy, struct plu
     return 0;
 }
 
-int describe_parse(const char *text, size_t n, const char *file, const char *copy,
-                   struct plugin_class **ret, size_t *ret_n, struct err *err)
+int pipeline_describe_parse(const char *text, size_t n, const char *file, const char *copy,
+                            struct plugin_class **ret, size_t *ret_n, struct err *err)
 {
     json_t *doc = codec_json_parse(text, n, err);
     if (doc == NULL) {
@@ -275,7 +275,7 @@ int describe_parse(const char *text, size_t n, const char *file, const char *cop
     json_decref(doc);
     if (rc != 0) {
         for (size_t i = 0; i < made; i++) {
-            describe_clear(&classes[i]);
+            pipeline_describe_clear(&classes[i]);
         }
         free(classes);
         return rc;
@@ -285,7 +285,7 @@ int describe_parse(const char *text, size_t n, const char *file, const char *cop
     return 0;
 }
 
-void describe_clear(struct plugin_class *c)
+void pipeline_describe_clear(struct plugin_class *c)
 {
     for (size_t i = 0; i < c->n_options; i++) {
         free(c->options[i].allowed);

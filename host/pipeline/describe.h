@@ -1,6 +1,6 @@
 /*
- * describe: what a plugin file holds, learnt from `connectd-runner --describe FILE` so that the host never
- * loads plugin code. The answer is JSON; it is untrusted and checked here.
+ * describe: what a plugin file holds, learnt from `connectd-runner --describe FILE` so that the
+ * host never loads plugin code. The answer is JSON; it is untrusted and checked here.
  */
 #ifndef PIPELINE_DESCRIBE_H
 #define PIPELINE_DESCRIBE_H
@@ -31,13 +31,14 @@ struct plugin_class {
     char *copy;   /* the host's own copy, or the same path when there is none */
 };
 
-/* Runs the describer on `so` with a deadline. Returns its JSON text in `out`. ERR_CONFIG with the plugin's own
- * message when it is refused, ERR_TIMEOUT, ERR_IO. Blocking. */
-int describe_run(const char *runner, const char *so, int64_t deadline_ms, struct buf *out,
-                 struct err *err) MUST_USE;
-/* Classes of one file from that text; *ret is malloc'ed, entries are cleared by describe_clear(). */
-int describe_parse(const char *text, size_t n, const char *file, const char *copy,
-                   struct plugin_class **ret, size_t *ret_n, struct err *err) MUST_USE;
-void describe_clear(struct plugin_class *c);
+/* Runs the describer on `so` with a deadline. Returns its JSON text in `out`. ERR_CONFIG with the
+ * plugin's own message when it is refused, ERR_TIMEOUT, ERR_IO. Blocking. */
+int pipeline_describe_run(const char *runner, const char *so, int64_t deadline_ms, struct buf *out,
+                          struct err *err) MUST_USE;
+/* Classes of one file from that text; *ret is malloc'ed, entries are cleared by
+ * pipeline_describe_clear(). */
+int pipeline_describe_parse(const char *text, size_t n, const char *file, const char *copy,
+                            struct plugin_class **ret, size_t *ret_n, struct err *err) MUST_USE;
+void pipeline_describe_clear(struct plugin_class *c);
 
 #endif

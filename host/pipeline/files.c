@@ -16,7 +16,7 @@
 
 /* ---- key = value lists ---- */
 
-const struct kv *kv_find(const struct kv_list *l, const char *key)
+const struct kv *pipeline_kv_find(const struct kv_list *l, const char *key)
 {
     for (size_t i = 0; i < l->n; i++) {
         if (strcmp(l->items[i].key, key) == 0) {
@@ -26,13 +26,13 @@ const struct kv *kv_find(const struct kv_list *l, const char *key)
     return NULL;
 }
 
-const char *kv_get(const struct kv_list *l, const char *key)
+const char *pipeline_kv_get(const struct kv_list *l, const char *key)
 {
-    const struct kv *kv = kv_find(l, key);
+    const struct kv *kv = pipeline_kv_find(l, key);
     return kv != NULL ? kv->value : NULL;
 }
 
-int kv_add(struct kv_list *l, const struct kv *kv)
+int pipeline_kv_add(struct kv_list *l, const struct kv *kv)
 {
     struct kv copy = *kv;
     copy.key = strdup(kv->key);
@@ -66,15 +66,15 @@ no_memory:
     return ERR_NOMEM;
 }
 
-int kv_copy(struct kv_list *dst, const struct kv_list *src)
+int pipeline_kv_copy(struct kv_list *dst, const struct kv_list *src)
 {
     for (size_t i = 0; i < src->n; i++) {
-        TRY(kv_add(dst, &src->items[i]));
+        TRY(pipeline_kv_add(dst, &src->items[i]));
     }
     return 0;
 }
 
-void kv_free(struct kv_list *l)
+void pipeline_kv_free(struct kv_list *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         free(l->items[i].key);
@@ -88,17 +88,17 @@ static void topic_clear(struct decl_topic *t)
 {
     free(t->name);
     free(t->file);
-    kv_free(&t->config);
+    pipeline_kv_free(&t->config);
 }
 
 static void connector_clear(struct decl_connector *c)
 {
     free(c->name);
     free(c->file);
-    kv_free(&c->config);
+    pipeline_kv_free(&c->config);
 }
 
-void declared_free(struct declared *d)
+void pipeline_declared_free(struct declared *d)
 {
     for (size_t i = 0; i < d->n_topics; i++) {
         topic_clear(&d->topics[i]);
@@ -119,6 +119,7 @@ struct reader {
     struct kv_list *host_keys; /* NULL: not allowed here */
     struct findings *findings;
     size_t first_topic, first_connector; /* this file's declarations begin here */
+    int foreign_line;                    /* of the last section that does not belong here */
 };
 
 /* The declaration of that name made by this file, made now if it is new; NULL without memory. */
@@ -192,21 +193,21 @@ static void topic_entry(struct reader *r, const struct codec_yaml_entry *e, stru
                         const char *key)
 {
     size_t n = 0;
-    const struct option *table = options_topic(&n);
-    const struct option *o = option_find(table, n, key);
+    const struct option *table = pipeline_options_topic(&n);
+    const struct option *o = pipeline_option_find(table, n, key);
     struct err err = ERR_INIT;
     if (o == NULL) {
         const char *names[32];
         for (size_t i = 0; i < n && i < 32; i++) {
             names[i] = table[i].name;
         }
-        findings_add(r->findings, r->given, e->line, e->column, NULL, e->key,
-                     str_nearest(key, names, n < 32 ? n : 32), "unknown topic config");
+        pipeline_findings_add(r->findings, r->given, e->line, e->column, NULL, e->key,
+                              str_nearest(key, names, n < 32 ? n : 32), "unknown topic config");
         return;
     }
-    if (option_check(o->type, o->min, o->max, o->allowed, e->text, &err) != 0) {
-        findings_add(r->findings, r->given, e->value_line, e->value_column, NULL, e->key, NULL,
-                     "%s", err.msg);
+    if (pipeline_option_check(o->type, o->min, o->max, o->allowed, e->text, &err) != 0) {
+        pipeline_findings_add(r->findings, r->given, e->value_line, e->value_column, NULL, e->key,
+                              NULL, "%s", err.msg);
         return;
     }
     int64_t v = 0;
@@ -220,22 +221,32 @@ static void topic_entry(struct reader *r, const struct codec_yaml_entry *e, stru
                     .column = e->column,
                     .value_line = e->value_line,
                     .value_column = e->value_column};
-    if (o->state != OPTION_IGNORED && kv_add(&t->config, &kv) != 0) {
+    if (o->state != OPTION_IGNORED && pipeline_kv_add(&t->config, &kv) != 0) {
         r->findings->lost++;
     }
 }
 
-static int entry(struct reader *r, const struct codec_yaml_entry *e)
+/* Something else than topics: or connectors:, said once for all that stands under it. */
+static void foreign_section(struct reader *r, const struct codec_yaml_entry *e)
 {
     static const char *const sections[] = {"topics", "connectors"};
+    if (r->foreign_line == e->top_line) {
+        return;
+    }
+    r->foreign_line = e->top_line;
+    pipeline_findings_add(r->findings, r->given, e->top_line, e->top_column, NULL, e->parts[0],
+                          str_nearest(e->parts[0], sections, 2),
+                          "a pipeline file holds topics: and connectors: only");
+}
+
+static int entry(struct reader *r, const struct codec_yaml_entry *e)
+{
     const char *top = e->parts[0];
     int is_topic = strcmp(top, "topics") == 0;
     int is_connector = strcmp(top, "connectors") == 0;
     if (!is_topic && !is_connector) {
         if (r->host_keys == NULL) {
-            findings_add(r->findings, r->given, e->line, e->column, NULL, e->key,
-                         str_nearest(top, sections, 2),
-                         "a pipeline file holds topics: and connectors: only");
+            foreign_section(r, e);
             return 0;
         }
         struct kv kv = {.key = e->key,
@@ -243,26 +254,29 @@ static int entry(struct reader *r, const struct codec_yaml_entry *e)
                         .line = e->line,
                         .column = e->column,
                         .value_line = e->value_line,
-                        .value_column = e->value_column};
-        return e->text != NULL ? kv_add(r->host_keys, &kv) : 0;
+                        .value_column = e->value_column,
+                        .top_line = e->top_line,
+                        .top_column = e->top_column};
+        return e->text != NULL ? pipeline_kv_add(r->host_keys, &kv) : 0;
     }
     if (e->n_parts < 2) {
         if (e->text != NULL) {
-            findings_add(r->findings, r->given, e->line, e->column, NULL, e->key, NULL,
-                         "must be a map of names");
+            pipeline_findings_add(r->findings, r->given, e->line, e->column, NULL, e->key, NULL,
+                                  "must be a map of names");
         }
         return 0;
     }
     const char *name = e->parts[1];
     if (!str_is_topic_name(name)) {
-        findings_add(r->findings, r->given, e->line, e->column, is_connector ? name : NULL, e->key,
-                     NULL, "a name is 1 to 249 of a-z A-Z 0-9 . _ -");
+        pipeline_findings_add(r->findings, r->given, e->line, e->column, is_connector ? name : NULL,
+                              e->key, NULL, "a name is 1 to 249 of a-z A-Z 0-9 . _ -");
         return 0;
     }
     if (e->n_parts == 2) {
         if (e->text != NULL) {
-            findings_add(r->findings, r->given, e->line, e->column, is_connector ? name : NULL,
-                         e->key, NULL, "must be a map of keys");
+            pipeline_findings_add(r->findings, r->given, e->line, e->column,
+                                  is_connector ? name : NULL, e->key, NULL,
+                                  "must be a map of keys");
             return 0;
         }
         return (is_topic ? (void *)topic_of(r, name, e) : (void *)connector_of(r, name, e)) != NULL
@@ -285,8 +299,8 @@ static int entry(struct reader *r, const struct codec_yaml_entry *e)
         rc = c != NULL ? 0 : ERR_NOMEM;
         if (c != NULL && strcmp(key, "name") == 0) {
             if (e->text != NULL && strcmp(e->text, name) != 0) {
-                findings_add(r->findings, r->given, e->value_line, e->value_column, name, e->key,
-                             NULL, "differs from the name that it stands under");
+                pipeline_findings_add(r->findings, r->given, e->value_line, e->value_column, name,
+                                      e->key, NULL, "differs from the name that it stands under");
             }
         } else if (c != NULL && e->text != NULL) {
             struct kv kv = {.key = key,
@@ -295,7 +309,7 @@ static int entry(struct reader *r, const struct codec_yaml_entry *e)
                             .column = e->column,
                             .value_line = e->value_line,
                             .value_column = e->value_column};
-            rc = kv_add(&c->config, &kv);
+            rc = pipeline_kv_add(&c->config, &kv);
         }
     }
     free(key);
@@ -312,8 +326,8 @@ static int properties_as_connector(struct reader *r, const struct codec_yaml *y)
         }
     }
     if (name == NULL || !str_is_topic_name(name)) {
-        findings_add(r->findings, r->given, 1, 1, NULL, "name", NULL,
-                     "a .properties file is one connector and names it: name=...");
+        pipeline_findings_add(r->findings, r->given, 1, 1, NULL, "name", NULL,
+                              "a .properties file is one connector and names it: name=...");
         return 0;
     }
     char *owned = strdup(name);
@@ -342,14 +356,14 @@ static int parse(const char *path, const char *text, size_t n, struct codec_yaml
     return codec_yaml_parse(text, n, ret, err);
 }
 
-int files_read(const char *path, const char *given, struct kv_list *host_keys,
-               struct declared *into, struct findings *findings, struct err *err)
+int pipeline_files_read(const char *path, const char *given, struct kv_list *host_keys,
+                        struct declared *into, struct findings *findings, struct err *err)
 {
     struct buf text = BUF_INIT(FILE_LIMIT + 65536);
     struct err why = ERR_INIT;
     if (file_read(path, FILE_LIMIT, &text, &why) != 0) {
-        findings_add(findings, given, 1, 1, NULL, "", NULL, "cannot be read: %s",
-                     why.sys_errno != 0 ? strerror(why.sys_errno) : why.msg);
+        pipeline_findings_add(findings, given, 1, 1, NULL, "", NULL, "cannot be read: %s",
+                              why.sys_errno != 0 ? strerror(why.sys_errno) : why.msg);
         buf_free(&text);
         return 0;
     }
@@ -362,8 +376,8 @@ int files_read(const char *path, const char *given, struct kv_list *host_keys,
                        .first_topic = into->n_topics,
                        .first_connector = into->n_connectors};
     for (size_t i = 0; rc == 0 && i < y.n_findings; i++) {
-        findings_add(findings, given, y.findings[i].line, y.findings[i].column, NULL,
-                     y.findings[i].key, NULL, "%s", y.findings[i].text);
+        pipeline_findings_add(findings, given, y.findings[i].line, y.findings[i].column, NULL,
+                              y.findings[i].key, NULL, "%s", y.findings[i].text);
     }
     if (rc == 0 && !y.unparsable && str_ends_with(path, ".properties")) {
         rc = properties_as_connector(&r, &y);
@@ -394,14 +408,14 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-int files_read_dir(const char *dir, const char *given, struct declared *into,
-                   struct findings *findings, struct err *err)
+int pipeline_files_read_dir(const char *dir, const char *given, struct declared *into,
+                            struct findings *findings, struct err *err)
 {
     struct dirent **names = NULL;
     int n = scandir(dir, &names, is_pipeline_file, by_bytes);
     if (n < 0) {
-        findings_add(findings, given, 1, 1, NULL, "connectors.dir", NULL, "cannot be read: %s",
-                     strerror(errno));
+        pipeline_findings_add(findings, given, 1, 1, NULL, "connectors.dir", NULL,
+                              "cannot be read: %s", strerror(errno));
         return 0;
     }
     int rc = 0;
@@ -411,7 +425,7 @@ int files_read_dir(const char *dir, const char *given, struct declared *into,
         if (path == NULL || shown == NULL) {
             rc = err_set(err, ERR_NOMEM, "out of memory");
         } else if (rc == 0) {
-            rc = files_read(path, shown, NULL, into, findings, err);
+            rc = pipeline_files_read(path, shown, NULL, into, findings, err);
         }
         free(path);
         free(shown);
@@ -429,14 +443,14 @@ static int same_config(const struct kv_list *a, const struct kv_list *b)
         return 0;
     }
     for (size_t i = 0; i < a->n; i++) {
-        if (!str_eq(a->items[i].value, kv_get(b, a->items[i].key))) {
+        if (!str_eq(a->items[i].value, pipeline_kv_get(b, a->items[i].key))) {
             return 0;
         }
     }
     return 1;
 }
 
-void files_merge(struct declared *d, struct findings *findings)
+void pipeline_files_merge(struct declared *d, struct findings *findings)
 {
     size_t kept = 0;
     for (size_t i = 0; i < d->n_topics; i++) {
@@ -450,9 +464,9 @@ void files_merge(struct declared *d, struct findings *findings)
             continue;
         }
         if (first->partitions != t->partitions || !same_config(&first->config, &t->config)) {
-            findings_add(findings, t->file, t->line, t->column, NULL, t->name, NULL,
-                         "topic %s is declared differently in %s:%d", t->name, first->file,
-                         first->line);
+            pipeline_findings_add(findings, t->file, t->line, t->column, NULL, t->name, NULL,
+                                  "topic %s is declared differently in %s:%d", t->name, first->file,
+                                  first->line);
         }
         topic_clear(t);
     }
@@ -468,9 +482,9 @@ void files_merge(struct declared *d, struct findings *findings)
             d->connectors[kept++] = *c;
             continue;
         }
-        findings_add(findings, c->file, c->line, c->column, NULL, c->name, NULL,
-                     "connector %s is defined already in %s:%d, which keeps the name", c->name,
-                     first->file, first->line);
+        pipeline_findings_add(findings, c->file, c->line, c->column, NULL, c->name, NULL,
+                              "connector %s is defined already in %s:%d, which keeps the name",
+                              c->name, first->file, first->line);
         connector_clear(c);
     }
     d->n_connectors = kept;

@@ -8,8 +8,9 @@
 
 #include "base/str.h"
 
-void findings_add(struct findings *f, const char *file, int line, int column, const char *connector,
-                  const char *key, const char *suggestion, const char *fmt, ...)
+void pipeline_findings_add(struct findings *f, const char *file, int line, int column,
+                           const char *connector, const char *key, const char *suggestion,
+                           const char *fmt, ...)
 {
     if (f->n == f->cap) {
         size_t cap = f->cap != 0 ? f->cap * 2 : 8;
@@ -63,14 +64,14 @@ static int compare(const void *a, const void *b)
     return c != 0 ? c : strcmp(x->text, y->text);
 }
 
-void findings_sort(struct findings *f)
+void pipeline_findings_sort(struct findings *f)
 {
     if (f->n > 1) {
         qsort(f->items, f->n, sizeof(*f->items), compare);
     }
 }
 
-void findings_free(struct findings *f)
+void pipeline_findings_free(struct findings *f)
 {
     for (size_t i = 0; i < f->n; i++) {
         free(f->items[i].file);
@@ -83,7 +84,7 @@ void findings_free(struct findings *f)
     memset(f, 0, sizeof(*f));
 }
 
-void findings_format(const struct finding *f, char *out, size_t n)
+void pipeline_findings_format(const struct finding *f, char *out, size_t n)
 {
     int at = 0;
     if (f->line > 0) {
@@ -99,7 +100,7 @@ void findings_format(const struct finding *f, char *out, size_t n)
                    f->suggestion != NULL ? f->suggestion : "", f->suggestion != NULL ? "?)" : "");
 }
 
-const struct finding *findings_of(const struct findings *f, const char *connector)
+const struct finding *pipeline_findings_of(const struct findings *f, const char *connector)
 {
     for (size_t i = 0; i < f->n; i++) {
         if (str_eq(f->items[i].connector, connector)) {

@@ -22,14 +22,15 @@ struct findings {
 };
 
 /* `suggestion` and `connector` may be NULL; everything is copied. */
-void findings_add(struct findings *f, const char *file, int line, int column, const char *connector,
-                  const char *key, const char *suggestion, const char *fmt, ...) PRINTF_LIKE(8, 9);
+void pipeline_findings_add(struct findings *f, const char *file, int line, int column,
+                           const char *connector, const char *key, const char *suggestion,
+                           const char *fmt, ...) PRINTF_LIKE(8, 9);
 /* By file (order of first appearance is the caller's: byte order here), line, column. */
-void findings_sort(struct findings *f);
-void findings_free(struct findings *f);
+void pipeline_findings_sort(struct findings *f);
+void pipeline_findings_free(struct findings *f);
 /* "FILE:LINE:COL: KEY: text (did you mean X?)" into out, cut at n bytes. */
-void findings_format(const struct finding *f, char *out, size_t n);
+void pipeline_findings_format(const struct finding *f, char *out, size_t n);
 /* The first finding of that connector (NULL name: any of no connector), or NULL. */
-const struct finding *findings_of(const struct findings *f, const char *connector);
+const struct finding *pipeline_findings_of(const struct findings *f, const char *connector);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "link/link.h"
 
-int hello_put(const struct hello *h, struct buf *out, struct err *err)
+int pipeline_hello_put(const struct hello *h, struct buf *out, struct err *err)
 {
     struct link_hello f = {
         .version = LINK_VERSION,

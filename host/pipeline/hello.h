@@ -18,6 +18,6 @@ struct hello {
     int log_level;
 };
 /* Appends the HELLO frame. ERR_LIMIT when the config does not fit one. */
-int hello_put(const struct hello *h, struct buf *out, struct err *err) MUST_USE;
+int pipeline_hello_put(const struct hello *h, struct buf *out, struct err *err) MUST_USE;
 
 #endif

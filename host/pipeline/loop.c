@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 
-int loop_init(struct loop *l, struct err *err)
+int pipeline_loop_init(struct loop *l, struct err *err)
 {
     memset(l, 0, sizeof(*l));
     l->posts_end = &l->posts;
@@ -25,7 +25,7 @@ int loop_init(struct loop *l, struct err *err)
     return 0;
 }
 
-void loop_destroy(struct loop *l)
+void pipeline_loop_destroy(struct loop *l)
 {
     if (l->epoll_fd > 0) {
         (void)close(l->epoll_fd);
@@ -36,12 +36,12 @@ void loop_destroy(struct loop *l)
     mutex_destroy(&l->lock);
 }
 
-void loop_stop(struct loop *l)
+void pipeline_loop_stop(struct loop *l)
 {
     l->stop = 1;
 }
 
-int loop_add(struct loop *l, struct loop_io *io, uint32_t events, struct err *err)
+int pipeline_loop_add(struct loop *l, struct loop_io *io, uint32_t events, struct err *err)
 {
     struct epoll_event ev = {.events = events, .data.ptr = io};
     if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, io->fd, &ev) != 0) {
@@ -50,13 +50,13 @@ int loop_add(struct loop *l, struct loop_io *io, uint32_t events, struct err *er
     return 0;
 }
 
-void loop_change(struct loop *l, struct loop_io *io, uint32_t events)
+void pipeline_loop_change(struct loop *l, struct loop_io *io, uint32_t events)
 {
     struct epoll_event ev = {.events = events, .data.ptr = io};
     BUG_ON(epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, io->fd, &ev) != 0);
 }
 
-void loop_remove(struct loop *l, struct loop_io *io)
+void pipeline_loop_remove(struct loop *l, struct loop_io *io)
 {
     (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
     for (int i = 0; i < l->turn_n; i++) {
@@ -66,9 +66,9 @@ void loop_remove(struct loop *l, struct loop_io *io)
     }
 }
 
-void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t delay_ms)
+void pipeline_loop_timer_set(struct loop *l, struct loop_timer *t, int64_t delay_ms)
 {
-    loop_timer_clear(l, t);
+    pipeline_loop_timer_clear(l, t);
     t->due_ms = clock_mono_ms() + (delay_ms > 0 ? delay_ms : 0);
     struct loop_timer **at = &l->timers;
     while (*at != NULL && (*at)->due_ms <= t->due_ms) {
@@ -78,7 +78,7 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t delay_ms)
     *at = t;
 }
 
-void loop_timer_clear(struct loop *l, struct loop_timer *t)
+void pipeline_loop_timer_clear(struct loop *l, struct loop_timer *t)
 {
     if (t->due_ms == 0) {
         return;
@@ -93,7 +93,7 @@ void loop_timer_clear(struct loop *l, struct loop_timer *t)
     t->next = NULL;
 }
 
-void loop_post(struct loop *l, struct loop_post *p)
+void pipeline_loop_post(struct loop *l, struct loop_post *p)
 {
     mutex_lock(&l->lock);
     int was_empty = l->posts == NULL;
@@ -111,7 +111,7 @@ void loop_post(struct loop *l, struct loop_post *p)
     }
 }
 
-void loop_post_cancel(struct loop *l, struct loop_post *p)
+void pipeline_loop_post_cancel(struct loop *l, struct loop_post *p)
 {
     mutex_lock(&l->lock);
     for (struct loop_post **at = &l->posts; p->queued && *at != NULL; at = &(*at)->next) {
@@ -166,7 +166,7 @@ static void run_timers(struct loop *l)
     }
 }
 
-void loop_run(struct loop *l)
+void pipeline_loop_run(struct loop *l)
 {
     while (!l->stop) {
         int64_t wait_ms = 1000;

@@ -1,7 +1,8 @@
 /*
- * loop: the core thread's event loop: descriptors (epoll), timers (monotonic clock) and work posted by
- * other threads. Everything here but loop_post() and loop_wake_* is for the loop's own thread, or for
- * whoever sets it up before the thread starts. Nothing is allocated: the caller embeds the structs.
+ * loop: the core thread's event loop: descriptors (epoll), timers (monotonic clock) and work
+ * posted by other threads. Everything here but pipeline_loop_post() and loop_wake_* is for the
+ * loop's own thread, or for whoever sets it up before the thread starts. Nothing is allocated: the
+ * caller embeds the structs.
  */
 #ifndef PIPELINE_LOOP_H
 #define PIPELINE_LOOP_H
@@ -43,22 +44,23 @@ struct loop {
     int turn_n;
 };
 
-int loop_init(struct loop *l, struct err *err) MUST_USE;
-void loop_destroy(struct loop *l);
-void loop_run(struct loop *l); /* until loop_stop() */
-void loop_stop(struct loop *l);
+int pipeline_loop_init(struct loop *l, struct err *err) MUST_USE;
+void pipeline_loop_destroy(struct loop *l);
+void pipeline_loop_run(struct loop *l); /* until pipeline_loop_stop() */
+void pipeline_loop_stop(struct loop *l);
 
-int loop_add(struct loop *l, struct loop_io *io, uint32_t events, struct err *err) MUST_USE;
-void loop_change(struct loop *l, struct loop_io *io, uint32_t events);
-void loop_remove(struct loop *l, struct loop_io *io); /* does not close */
+int pipeline_loop_add(struct loop *l, struct loop_io *io, uint32_t events,
+                      struct err *err) MUST_USE;
+void pipeline_loop_change(struct loop *l, struct loop_io *io, uint32_t events);
+void pipeline_loop_remove(struct loop *l, struct loop_io *io); /* does not close */
 
-void loop_timer_set(struct loop *l, struct loop_timer *t,
-                    int64_t delay_ms); /* replaces an earlier set */
-void loop_timer_clear(struct loop *l, struct loop_timer *t);
+void pipeline_loop_timer_set(struct loop *l, struct loop_timer *t,
+                             int64_t delay_ms); /* replaces an earlier set */
+void pipeline_loop_timer_clear(struct loop *l, struct loop_timer *t);
 
 /* Any thread: runs p->run on the loop's thread soon. No effect while it is still queued. */
-void loop_post(struct loop *l, struct loop_post *p);
+void pipeline_loop_post(struct loop *l, struct loop_post *p);
 /* Loop thread: forgets a queued post, so that what embeds it can be freed. */
-void loop_post_cancel(struct loop *l, struct loop_post *p);
+void pipeline_loop_post_cancel(struct loop *l, struct loop_post *p);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * Source offsets: the topic connect-offsets in Apache Connect's own format, and a map of its newest values.
+ * Source offsets: the topic connect-offsets in Apache Connect's own format, and a map of its
+ * newest values.
  *
- * Key: JSON array ["<connector>",{source partition}]; value: JSON object, or null to forget. Source: Apache Kafka
- * Connect 3.9, KafkaOffsetBackingStore and OffsetStorageWriter. Java looks keys up by their bytes; here the members'
- * order does not matter: the map's key is the canonical text (members sorted).
+ * Key: JSON array ["<connector>",{source partition}]; value: JSON object, or null to forget.
+ * Source: Apache Kafka Connect 3.9, KafkaOffsetBackingStore and OffsetStorageWriter. Java looks
+ * keys up by their bytes; here the members' order does not matter: the map's key is the canonical
+ * text (members sorted).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,8 @@
 
 #define OFFSETS_TOPIC "connect-offsets"
 
-/* "connector" + '\n' + canonical partition: what the map is keyed by. malloc'ed, NULL when it is no object. */
+/* "connector" + '\n' + canonical partition: what the map is keyed by. malloc'ed, NULL when it is
+ * no object. */
 static char *map_key(const char *connector, const char *partition, size_t n)
 {
     struct err err = ERR_INIT;
@@ -99,7 +102,7 @@ static int load_batches(struct pipeline *p, const struct buf *bytes, struct err 
     return 0;
 }
 
-int offsets_load(struct pipeline *p, struct err *err)
+int pipeline_offsets_load(struct pipeline *p, struct err *err)
 {
     p->offsets = map_new(free);
     if (p->offsets == NULL) {
@@ -131,7 +134,7 @@ int offsets_load(struct pipeline *p, struct err *err)
     return rc != 0 ? err_prefix(err, OFFSETS_TOPIC) : 0;
 }
 
-const char *offsets_get(struct pipeline *p, const char *connector, struct slice partition)
+const char *pipeline_offsets_get(struct pipeline *p, const char *connector, struct slice partition)
 {
     char *key = map_key(connector, (const char *)partition.ptr, partition.len);
     const char *value = key != NULL ? map_get(p->offsets, key) : NULL;
@@ -139,8 +142,8 @@ const char *offsets_get(struct pipeline *p, const char *connector, struct slice 
     return value;
 }
 
-int offsets_append(struct record_builder *b, const char *connector, struct slice partition,
-                   struct slice offset, struct err *err)
+int pipeline_offsets_append(struct record_builder *b, const char *connector, struct slice partition,
+                            struct slice offset, struct err *err)
 {
     struct err why = ERR_INIT;
     json_t *part = codec_json_parse((const char *)partition.ptr, partition.len, &why);
@@ -152,7 +155,8 @@ int offsets_append(struct record_builder *b, const char *connector, struct slice
     json_t *name = json_string(connector);
     struct buf key = BUF_INIT(1 << 20);
     if (ok) {
-        /* The partition's own text goes out as it came, so that Java finds it under the same bytes. */
+        /* The partition's own text goes out as it came, so that Java finds it under the same
+         * bytes. */
         buf_append_u8(&key, '[');
         codec_json_write(name, &key);
         buf_append_u8(&key, ',');
@@ -170,7 +174,8 @@ int offsets_append(struct record_builder *b, const char *connector, struct slice
     return 0;
 }
 
-void offsets_committed(struct pipeline *p, const char *connector, const struct link_commit *f)
+void pipeline_offsets_committed(struct pipeline *p, const char *connector,
+                                const struct link_commit *f)
 {
     for (uint32_t i = 0; i < f->n_source_offsets; i++) {
         if (put(p, connector, f->source_offsets[i].partition, f->source_offsets[i].offset) != 0) {

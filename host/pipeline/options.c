@@ -138,25 +138,25 @@ static const struct option topic_options[] = {
     {"flush.ms", OPTION_MS, OPTION_IGNORED, NULL, ANY, NULL, ""},
 };
 
-const struct option *options_topic(size_t *ret_n)
+const struct option *pipeline_options_topic(size_t *ret_n)
 {
     *ret_n = COUNT(topic_options);
     return topic_options;
 }
 
-const struct option *options_host(size_t *ret_n)
+const struct option *pipeline_options_host(size_t *ret_n)
 {
     *ret_n = COUNT(host_options);
     return host_options;
 }
 
-const struct option *options_connector(size_t *ret_n)
+const struct option *pipeline_options_connector(size_t *ret_n)
 {
     *ret_n = COUNT(connector_options);
     return connector_options;
 }
 
-const struct option *option_find(const struct option *table, size_t n, const char *key)
+const struct option *pipeline_option_find(const struct option *table, size_t n, const char *key)
 {
     const struct option *prefix = NULL;
     for (size_t i = 0; i < n; i++) {
@@ -170,7 +170,7 @@ const struct option *option_find(const struct option *table, size_t n, const cha
     return prefix;
 }
 
-int option_number(const char *value, int64_t *ret)
+int pipeline_option_number(const char *value, int64_t *ret)
 {
     return str_to_i64(value, ret);
 }
@@ -203,8 +203,8 @@ static int check_number(const char *what, int64_t min, int64_t max, const char *
     return 0;
 }
 
-int option_check(int type, int64_t min, int64_t max, const char *const *allowed, const char *value,
-                 struct err *err)
+int pipeline_option_check(int type, int64_t min, int64_t max, const char *const *allowed,
+                          const char *value, struct err *err)
 {
     double f = 0;
     int b = 0;

@@ -1,6 +1,7 @@
 /*
  * options: the host's and the framework's own option tables, and the check of one value against one
- * option. Plugin classes bring tables of their own (describe.h); both are checked by option_check().
+ * option. Plugin classes bring tables of their own (describe.h); both are checked by
+ * pipeline_option_check().
  */
 #ifndef PIPELINE_OPTIONS_H
 #define PIPELINE_OPTIONS_H
@@ -35,17 +36,18 @@ struct option {
     const char *doc;
 };
 
-const struct option *options_host(size_t *ret_n);
-const struct option *options_connector(size_t *ret_n);
-const struct option *options_topic(size_t *ret_n); /* "partitions" and Kafka's topic configs */
+const struct option *pipeline_options_host(size_t *ret_n);
+const struct option *pipeline_options_connector(size_t *ret_n);
+const struct option *
+pipeline_options_topic(size_t *ret_n); /* "partitions" and Kafka's topic configs */
 
 /* The option that `key` names (prefix entries included), or NULL. */
-const struct option *option_find(const struct option *table, size_t n, const char *key);
+const struct option *pipeline_option_find(const struct option *table, size_t n, const char *key);
 
 /* Checks one value; on ERR_CONFIG err->msg says what was expected and what was given. */
-int option_check(int type, int64_t min, int64_t max, const char *const *allowed, const char *value,
-                 struct err *err) MUST_USE;
+int pipeline_option_check(int type, int64_t min, int64_t max, const char *const *allowed,
+                          const char *value, struct err *err) MUST_USE;
 /* Bytes and milliseconds: a whole number (units are Connect's: bytes, ms). */
-int option_number(const char *value, int64_t *ret) MUST_USE;
+int pipeline_option_number(const char *value, int64_t *ret) MUST_USE;
 
 #endif

@@ -48,7 +48,7 @@ struct peer {
     size_t data_waiting;
     struct link_shared *shared;
     size_t shared_bytes;
-    int *freed; /* set while a callback runs: tells whether peer_free() was called in it */
+    int *freed; /* set while a callback runs: tells whether pipeline_peer_free() was called in it */
 };
 
 #define PEER_OF(io, member) ((struct peer *)(void *)((char *)(io)-offsetof(struct peer, member)))
@@ -159,18 +159,18 @@ static int send_data_now(struct peer *p)
 static void watch_writable(struct peer *p)
 {
     if (p->control_fd >= 0) {
-        loop_change(p->loop, &p->control_io,
-                    EPOLLIN | (p->control_sent < p->control_out.len ? EPOLLOUT : 0));
+        pipeline_loop_change(p->loop, &p->control_io,
+                             EPOLLIN | (p->control_sent < p->control_out.len ? EPOLLOUT : 0));
     }
     if (p->data_fd >= 0) {
-        loop_change(p->loop, &p->data_io, EPOLLIN | (p->data_out != NULL ? EPOLLOUT : 0));
+        pipeline_loop_change(p->loop, &p->data_io, EPOLLIN | (p->data_out != NULL ? EPOLLOUT : 0));
     }
 }
 
 static void close_socket(struct peer *p, int *fd, struct loop_io *io)
 {
     if (*fd >= 0) {
-        loop_remove(p->loop, io);
+        pipeline_loop_remove(p->loop, io);
         (void)close(*fd);
         *fd = -1;
     }
@@ -180,7 +180,7 @@ static void close_socket(struct peer *p, int *fd, struct loop_io *io)
 static void lost(struct peer *p, int *fd, struct loop_io *io)
 {
     close_socket(p, fd, io);
-    peer_kill(p);
+    pipeline_peer_kill(p);
 }
 
 static void control_ready(struct loop_io *io, uint32_t events)
@@ -225,7 +225,7 @@ static void death_ready(struct loop_io *io, uint32_t events)
         return;
     }
     p->reaped = 1;
-    loop_remove(p->loop, &p->death_io);
+    pipeline_loop_remove(p->loop, &p->death_io);
     if (p->data_fd >= 0 && receive(p, p->data_fd, &p->data_in) < 0) {
         return;
     }
@@ -238,7 +238,7 @@ static void death_ready(struct loop_io *io, uint32_t events)
     p->options.dead(p->options.arg, status);
 }
 
-void peer_send_control(struct peer *p, struct buf *frames)
+void pipeline_peer_send_control(struct peer *p, struct buf *frames)
 {
     BUG_ON(frames->error != 0);
     buf_append(&p->control_out, frames->data, frames->len);
@@ -246,16 +246,16 @@ void peer_send_control(struct peer *p, struct buf *frames)
     if (p->control_out.error != 0) {
         LOG_ERROR("pipeline", "runner pid %d does not read its control socket; killed",
                   (int)p->pid);
-        peer_kill(p);
+        pipeline_peer_kill(p);
         return;
     }
     if (p->control_fd >= 0 && !send_control_now(p)) {
-        peer_kill(p);
+        pipeline_peer_kill(p);
     }
     watch_writable(p);
 }
 
-void peer_send_data(struct peer *p, struct buf *frame)
+void pipeline_peer_send_data(struct peer *p, struct buf *frame)
 {
     struct chunk *c = calloc(1, sizeof(*c));
     size_t len = 0;
@@ -264,7 +264,7 @@ void peer_send_data(struct peer *p, struct buf *frame)
         free(c);
         free(bytes);
         if (p->data_fd >= 0) {
-            peer_kill(p); /* out of memory: the runner would wait for ever */
+            pipeline_peer_kill(p); /* out of memory: the runner would wait for ever */
         }
         return;
     }
@@ -274,12 +274,12 @@ void peer_send_data(struct peer *p, struct buf *frame)
     p->data_end = &c->next;
     p->data_waiting += len;
     if (!send_data_now(p)) {
-        peer_kill(p);
+        pipeline_peer_kill(p);
     }
     watch_writable(p);
 }
 
-size_t peer_data_waiting(const struct peer *p)
+size_t pipeline_peer_data_waiting(const struct peer *p)
 {
     return p->data_waiting;
 }
@@ -292,7 +292,7 @@ static int open_lock(struct peer *p, const char *path, struct err *err)
     if (p->lock_fd < 0) {
         return err_set_errno(err, ERR_IO, "%s", path);
     }
-    pid_t holder = spawn_lock_holder(p->lock_fd);
+    pid_t holder = pipeline_spawn_lock_holder(p->lock_fd);
     if (holder > 0) {
         (void)kill(-holder, SIGKILL);
         (void)kill(holder, SIGKILL);
@@ -345,12 +345,13 @@ static int watch(struct peer *p, struct err *err)
     p->control_io = (struct loop_io){.fd = p->control_fd, .ready = control_ready};
     p->data_io = (struct loop_io){.fd = p->data_fd, .ready = data_ready};
     p->death_io = (struct loop_io){.fd = p->pidfd, .ready = death_ready};
-    TRY(loop_add(p->loop, &p->control_io, EPOLLIN, err));
-    TRY(loop_add(p->loop, &p->data_io, EPOLLIN, err));
-    return loop_add(p->loop, &p->death_io, EPOLLIN, err);
+    TRY(pipeline_loop_add(p->loop, &p->control_io, EPOLLIN, err));
+    TRY(pipeline_loop_add(p->loop, &p->data_io, EPOLLIN, err));
+    return pipeline_loop_add(p->loop, &p->death_io, EPOLLIN, err);
 }
 
-int peer_spawn(struct loop *l, const struct peer_options *o, struct peer **ret, struct err *err)
+int pipeline_peer_spawn(struct loop *l, const struct peer_options *o, struct peer **ret,
+                        struct err *err)
 {
     struct peer *p = calloc(1, sizeof(*p));
     if (p == NULL) {
@@ -373,7 +374,7 @@ int peer_spawn(struct loop *l, const struct peer_options *o, struct peer **ret, 
     p->data_fd = data[0];
     if (rc == 0) {
         int fds[4] = {control[1], data[1], shared_fd, p->lock_fd};
-        rc = spawn_runner(o->runner, fds, o->envp, &p->pid, err);
+        rc = pipeline_spawn_runner(o->runner, fds, o->envp, &p->pid, err);
     }
     if (rc == 0) {
         rc = watch(p, err);
@@ -389,14 +390,14 @@ int peer_spawn(struct loop *l, const struct peer_options *o, struct peer **ret, 
         p->lock_fd = -1;
     }
     if (rc != 0) {
-        peer_free(p);
+        pipeline_peer_free(p);
         return rc;
     }
     *ret = p;
     return 0;
 }
 
-void peer_kill(struct peer *p)
+void pipeline_peer_kill(struct peer *p)
 {
     if (!p->reaped && p->pid > 0) {
         (void)kill(-p->pid, SIGKILL);
@@ -404,7 +405,7 @@ void peer_kill(struct peer *p)
     }
 }
 
-void peer_free(struct peer *p)
+void pipeline_peer_free(struct peer *p)
 {
     if (p == NULL) {
         return;
@@ -412,7 +413,7 @@ void peer_free(struct peer *p)
     if (p->freed != NULL) {
         *p->freed = 1;
     }
-    peer_kill(p);
+    pipeline_peer_kill(p);
     if (!p->reaped && p->pid > 0) {
         while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR) {
         }
@@ -420,7 +421,7 @@ void peer_free(struct peer *p)
     close_socket(p, &p->control_fd, &p->control_io);
     close_socket(p, &p->data_fd, &p->data_io);
     if (p->pidfd >= 0) {
-        loop_remove(p->loop, &p->death_io);
+        pipeline_loop_remove(p->loop, &p->death_io);
         (void)close(p->pidfd);
     }
     if (p->shared != NULL) {
@@ -438,17 +439,17 @@ void peer_free(struct peer *p)
     free(p);
 }
 
-const struct link_shared *peer_shared(const struct peer *p)
+const struct link_shared *pipeline_peer_shared(const struct peer *p)
 {
     return p->shared;
 }
 
-uint32_t peer_slots(const struct peer *p)
+uint32_t pipeline_peer_slots(const struct peer *p)
 {
     return p->options.n_slots;
 }
 
-pid_t peer_pid(const struct peer *p)
+pid_t pipeline_peer_pid(const struct peer *p)
 {
     return p->pid;
 }

@@ -21,7 +21,7 @@
 
 static int64_t deadline_of(const struct connector *c, int stage)
 {
-    int64_t named = connector_number(c, "callback.timeout.ms", 0);
+    int64_t named = pipeline_connector_number(c, "callback.timeout.ms", 0);
     if (named > 0) {
         return named;
     }
@@ -46,7 +46,7 @@ static int watch_slot(struct connector *c, const struct link_slot *s, int *condi
             message, sizeof(message),
             "%s made no progress for %lld ms (callback.timeout.ms); its runner was killed",
             link_stage_name(stage), (long long)took);
-        connector_kill(c, KILL_DEADLINE, stage, message);
+        pipeline_connector_kill(c, KILL_DEADLINE, stage, message);
         return 1;
     }
     if (took >= UNRESPONSIVE_MS && *condition != CONDITION_CRASH_LOOP) {
@@ -62,20 +62,20 @@ static void watch_connector(struct connector *c)
     if (c->peer == NULL || c->kill_cause != KILL_NONE) {
         return;
     }
-    const struct link_shared *s = peer_shared(c->peer);
+    const struct link_shared *s = pipeline_peer_shared(c->peer);
     if (watch_slot(c, &s->control, &c->condition)) {
         return;
     }
-    for (size_t i = 0; i < c->n_tasks && i < peer_slots(c->peer); i++) {
+    for (size_t i = 0; i < c->n_tasks && i < pipeline_peer_slots(c->peer); i++) {
         struct task *t = c->tasks[i];
         if (watch_slot(c, &s->task[i], &t->condition)) {
             return;
         }
-        if (restart_healthy(&t->restart) && t->condition == CONDITION_CRASH_LOOP) {
+        if (pipeline_restart_healthy(&t->restart) && t->condition == CONDITION_CRASH_LOOP) {
             t->condition = CONDITION_NONE;
         }
     }
-    if (restart_healthy(&c->restart) && c->condition == CONDITION_CRASH_LOOP) {
+    if (pipeline_restart_healthy(&c->restart) && c->condition == CONDITION_CRASH_LOOP) {
         c->condition = CONDITION_NONE;
     }
 }
@@ -87,7 +87,7 @@ static void watch(struct loop_timer *timer)
     for (size_t i = 0; i < p->n_connectors; i++) {
         watch_connector(p->connectors[i]);
     }
-    loop_timer_set(&p->loop, &p->watch, WATCH_MS);
+    pipeline_loop_timer_set(&p->loop, &p->watch, WATCH_MS);
 }
 
 /* ---- questions from other threads ---- */
@@ -118,7 +118,7 @@ static void call_core(struct pipeline *p, void (*run)(struct pipeline *p, void *
     struct call c = {.post = {.run = run_call}, .run = run, .p = p, .arg = arg};
     mutex_init(&c.lock);
     cond_init(&c.changed);
-    loop_post(&p->loop, &c.post);
+    pipeline_loop_post(&p->loop, &c.post);
     mutex_lock(&c.lock);
     while (!c.done) {
         cond_wait(&c.changed, &c.lock);
@@ -140,7 +140,7 @@ struct view_call {
 
 static json_t *tasks_json(struct connector *c)
 {
-    json_t *info = status_info(c);
+    json_t *info = pipeline_status_info(c);
     json_t *list = json_array();
     for (size_t i = 0; i < c->n_tasks; i++) {
         json_t *task = json_object();
@@ -163,7 +163,7 @@ static json_t *tasks_json(struct connector *c)
 static void view_on_core(struct pipeline *p, void *arg)
 {
     struct view_call *v = arg;
-    struct connector *c = connector_find(p, v->name);
+    struct connector *c = pipeline_connector_find(p, v->name);
     if (c == NULL) {
         v->rc = err_set(v->err, ERR_NOT_FOUND,
                         v->view == VIEW_STATUS ? "No status found for connector %s"
@@ -177,13 +177,13 @@ static void view_on_core(struct pipeline *p, void *arg)
                 err_set(v->err, ERR_NOT_FOUND, "No status found for task %s-%d", v->name, v->task);
             return;
         }
-        v->ret = status_task(c->tasks[v->task]);
+        v->ret = pipeline_status_task(c->tasks[v->task]);
     } else if (v->view == VIEW_STATUS) {
-        v->ret = status_connector(c);
+        v->ret = pipeline_status_connector(c);
     } else if (v->view == VIEW_TASKS) {
         v->ret = tasks_json(c);
     } else {
-        v->ret = status_info(c);
+        v->ret = pipeline_status_info(c);
         if (v->view == VIEW_CONFIG) {
             json_t *config = json_incref(json_object_get(v->ret, "config"));
             json_decref(v->ret);
@@ -247,10 +247,10 @@ static void list_on_core(struct pipeline *p, void *arg)
         }
         json_t *o = json_object();
         if (l->with_status) {
-            (void)json_object_set_new(o, "status", status_connector(c));
+            (void)json_object_set_new(o, "status", pipeline_status_connector(c));
         }
         if (l->with_info) {
-            (void)json_object_set_new(o, "info", status_info(c));
+            (void)json_object_set_new(o, "info", pipeline_status_info(c));
         }
         (void)json_object_set_new(l->ret, c->name, o);
     }
@@ -273,7 +273,7 @@ json_t *pipeline_connectors_expanded(struct pipeline *p, int with_status, int wi
 static void health_on_core(struct pipeline *p, void *arg)
 {
     struct list_call *l = arg;
-    l->ret = status_health(p, &l->http);
+    l->ret = pipeline_status_health(p, &l->http);
 }
 
 json_t *pipeline_health(struct pipeline *p, int *ret_http)
@@ -342,8 +342,8 @@ static int make_topics(struct pipeline *p, const struct declared *d, struct err 
         }
         free(config);
         if (rc != 0) {
-            findings_add(&p->problems, t->file, t->line, t->column, NULL, t->name, NULL, "%s",
-                         why.msg);
+            pipeline_findings_add(&p->problems, t->file, t->line, t->column, NULL, t->name, NULL,
+                                  "%s", why.msg);
             LOG_ERROR("pipeline", "%s:%d: topic %s: %s", t->file, t->line, t->name, why.msg);
         }
     }
@@ -356,14 +356,14 @@ static void mark_invalid(struct connector *c, const struct findings *f)
     for (size_t i = 0; i < f->n; i++) {
         if (str_eq(f->items[i].connector, c->name)) {
             char line[1400];
-            findings_format(&f->items[i], line, sizeof(line));
+            pipeline_findings_format(&f->items[i], line, sizeof(line));
             buf_printf(&text, "%s%s", text.len > 0 ? "\n" : "", line);
         }
     }
     c->invalid = strdup(buf_cstr(&text));
     c->state = STATE_FAILED;
-    failure_set(&c->failure, "config", LINK_STAGE_NONE,
-                c->invalid != NULL ? c->invalid : "out of memory", -1);
+    pipeline_failure_set(&c->failure, "config", LINK_STAGE_NONE,
+                         c->invalid != NULL ? c->invalid : "out of memory", -1);
     LOG_ERROR("pipeline", "connector %s: %s", c->name, c->failure.message);
     c->settled = 1;
     buf_free(&text);
@@ -386,19 +386,19 @@ static int make_connector(struct pipeline *p, const struct decl_connector *d,
     p->connectors[p->n_connectors++] = c;
     c->p = p;
     c->failure.record_index = -1;
-    c->restart_timer.fire = connector_start_timer;
+    c->restart_timer.fire = pipeline_connector_start_timer;
     c->name = strdup(d->name);
     c->file = strdup(d->file);
     c->resolved = map_new(NULL);
     if (c->name == NULL || c->file == NULL || c->resolved == NULL ||
-        kv_copy(&c->config, &d->config) != 0 ||
-        validate_effective(d, p->host, &c->effective) != 0) {
+        pipeline_kv_copy(&c->config, &d->config) != 0 ||
+        pipeline_validate_effective(d, p->host, &c->effective) != 0) {
         return err_set(err, ERR_NOMEM, "out of memory");
     }
-    const char *class_ = kv_get(&d->config, "connector.class");
-    c->class_ = class_ != NULL ? plugins_find(&p->plugins, class_) : NULL;
-    c->tasks_max = (int32_t)connector_number(c, "tasks.max", 1);
-    if (findings_of(findings, c->name) != NULL) {
+    const char *class_ = pipeline_kv_get(&d->config, "connector.class");
+    c->class_ = class_ != NULL ? pipeline_plugins_find(&p->plugins, class_) : NULL;
+    c->tasks_max = (int32_t)pipeline_connector_number(c, "tasks.max", 1);
+    if (pipeline_findings_of(findings, c->name) != NULL) {
         mark_invalid(c, findings);
     } else {
         p->unsettled++;
@@ -432,34 +432,34 @@ static int make_environment(struct pipeline *p)
 
 static int prepare(struct pipeline *p, const struct pipeline_options *o, struct err *err)
 {
-    TRY(loop_init(&p->loop, err));
+    TRY(pipeline_loop_init(&p->loop, err));
     p->run_dir = file_join(p->host->data_dir, "run");
     p->runner = strdup(o->runner);
     if (p->run_dir == NULL || p->runner == NULL || make_environment(p) != 0) {
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     TRY(file_mkdirs(p->run_dir, err));
-    TRY(plugins_load(p->host, o->runner, p->host->data_dir, &p->plugins, err));
+    TRY(pipeline_plugins_load(p->host, o->runner, p->host->data_dir, &p->plugins, err));
     for (size_t i = 0; i < p->plugins.n_refused; i++) {
         LOG_WARN("pipeline", "plugin refused: %s: %s", p->plugins.refused[i].file,
                  p->plugins.refused[i].reason);
     }
     TRY(make_topics(p, o->declared, err));
-    TRY(offsets_load(p, err));
+    TRY(pipeline_offsets_load(p, err));
     struct findings findings = {0};
-    (void)validate_all(o->declared, p->host, &p->plugins, &findings);
+    (void)pipeline_validate_all(o->declared, p->host, &p->plugins, &findings);
     p->connectors = calloc(o->declared->n_connectors + 1, sizeof(struct connector *));
     int rc = p->connectors != NULL ? 0 : err_set(err, ERR_NOMEM, "out of memory");
     for (size_t i = 0; rc == 0 && i < o->declared->n_connectors; i++) {
         rc = make_connector(p, &o->declared->connectors[i], &findings, err);
     }
-    findings_free(&findings);
+    pipeline_findings_free(&findings);
     TRY(rc);
     qsort(p->connectors, p->n_connectors, sizeof(struct connector *), by_name);
     for (size_t i = 0; i < o->findings->n; i++) {
         const struct finding *f = &o->findings->items[i];
-        findings_add(&p->problems, f->file, f->line, f->column, f->connector, f->key, f->suggestion,
-                     "%s", f->text);
+        pipeline_findings_add(&p->problems, f->file, f->line, f->column, f->connector, f->key,
+                              f->suggestion, "%s", f->text);
     }
     return 0;
 }
@@ -469,37 +469,37 @@ static void start_all(struct loop_timer *timer)
     struct pipeline *p =
         (struct pipeline *)(void *)((char *)timer - offsetof(struct pipeline, watch));
     for (size_t i = 0; i < p->n_connectors; i++) {
-        connector_start(p->connectors[i]);
+        pipeline_connector_start(p->connectors[i]);
     }
     p->watch.fire = watch;
-    loop_timer_set(&p->loop, &p->watch, WATCH_MS);
+    pipeline_loop_timer_set(&p->loop, &p->watch, WATCH_MS);
 }
 
-/* The core thread: it starts every runner and ends after the last of them, so that "the runner dies with the
- * thread that started it" never hits a running pipeline. */
+/* The core thread: it starts every runner and ends after the last of them, so that "the runner
+ * dies with the thread that started it" never hits a running pipeline. */
 static void *core(void *arg)
 {
     struct pipeline *p = arg;
-    loop_run(&p->loop);
+    pipeline_loop_run(&p->loop);
     return NULL;
 }
 
 static void destroy(struct pipeline *p)
 {
     for (size_t i = 0; i < p->n_connectors; i++) {
-        connector_free(p->connectors[i]);
+        pipeline_connector_free(p->connectors[i]);
     }
     free(p->connectors);
     map_free(p->offsets);
-    plugins_free(&p->plugins);
-    findings_free(&p->problems);
+    pipeline_plugins_free(&p->plugins);
+    pipeline_findings_free(&p->problems);
     for (size_t i = 0; p->envp != NULL && p->envp[i] != NULL; i++) {
         free(p->envp[i]);
     }
     free(p->envp);
     free(p->runner);
     free(p->run_dir);
-    loop_destroy(&p->loop);
+    pipeline_loop_destroy(&p->loop);
     mutex_destroy(&p->lock);
     cond_destroy(&p->changed);
     free(p);
@@ -519,7 +519,7 @@ int pipeline_open(const struct pipeline_options *o, struct pipeline **ret, struc
     int rc = prepare(p, o, err);
     if (rc == 0) {
         p->watch.fire = start_all;
-        loop_timer_set(&p->loop, &p->watch, 0);
+        pipeline_loop_timer_set(&p->loop, &p->watch, 0);
         rc = thread_start(&p->thread, "core", core, p, err);
     }
     if (rc != 0) {
@@ -555,14 +555,14 @@ static void check_down(struct loop_timer *timer)
         if (late && c->peer != NULL && c->kill_cause == KILL_NONE) {
             LOG_WARN("pipeline", "connector %s did not stop in time; its runner is killed",
                      c->name);
-            connector_kill(c, KILL_STOP, LINK_STAGE_STOP, "it did not stop in time");
+            pipeline_connector_kill(c, KILL_STOP, LINK_STAGE_STOP, "it did not stop in time");
         }
-        down = down && connector_is_down(c);
+        down = down && pipeline_connector_is_down(c);
     }
     if (down) {
-        loop_stop(&p->loop);
+        pipeline_loop_stop(&p->loop);
     } else {
-        loop_timer_set(&p->loop, timer, 5);
+        pipeline_loop_timer_set(&p->loop, timer, 5);
     }
 }
 
@@ -572,10 +572,10 @@ static void stop_on_core(struct pipeline *p, void *arg)
     p->stopping = 1;
     p->stop_by_ms = clock_mono_ms() + p->host->graceful_ms;
     for (size_t i = 0; i < p->n_connectors; i++) {
-        connector_stop(p->connectors[i]);
+        pipeline_connector_stop(p->connectors[i]);
     }
     p->stop_deadline.fire = check_down;
-    loop_timer_set(&p->loop, &p->stop_deadline, 0);
+    pipeline_loop_timer_set(&p->loop, &p->stop_deadline, 0);
 }
 
 void pipeline_close(struct pipeline *p)
@@ -594,9 +594,9 @@ int pipeline_check(const struct host_config *host, const struct declared *declar
                    const char *runner, struct findings *findings, struct err *err)
 {
     struct plugins plugins;
-    TRY(plugins_load(host, runner, NULL, &plugins, err));
-    (void)validate_all(declared, host, &plugins, findings);
-    int rc = preflight_all(declared, host, &plugins, runner, findings, err);
-    plugins_free(&plugins);
+    TRY(pipeline_plugins_load(host, runner, NULL, &plugins, err));
+    (void)pipeline_validate_all(declared, host, &plugins, findings);
+    int rc = pipeline_preflight_all(declared, host, &plugins, runner, findings, err);
+    pipeline_plugins_free(&plugins);
     return rc;
 }

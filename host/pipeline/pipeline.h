@@ -1,10 +1,10 @@
 /*
- * pipeline: connectors, tasks, offsets, restarts, assignment. One core thread owns all of it; runners,
- * sockets, timers and commits are events on its loop. Everybody else posts to it and, where an answer is
- * needed, waits.
+ * pipeline: connectors, tasks, offsets, restarts, assignment. One core thread owns all of it;
+ * runners, sockets, timers and commits are events on its loop. Everybody else posts to it and,
+ * where an answer is needed, waits.
  *
- * Threads: the functions below are for any thread but the core's own. What they return belongs to the caller
- * (json_t: one reference).
+ * Threads: the functions below are for any thread but the core's own. What they return belongs to
+ * the caller (json_t: one reference).
  */
 #ifndef PIPELINE_PIPELINE_H
 #define PIPELINE_PIPELINE_H
@@ -23,21 +23,25 @@ struct findings;
 struct pipeline_options {
     const struct host_config *host;  /* borrowed; outlives the pipeline */
     const struct declared *declared; /* read during pipeline_open() only */
-    const struct findings *findings; /* of config_load(); read during pipeline_open() only */
-    struct topic_engine *engine;     /* borrowed; outlives the pipeline */
-    const char *runner;              /* path of connectd-runner */
-    const char *worker_id;           /* REST's host:port */
+    const struct findings
+        *findings;               /* of pipeline_config_load(); read during pipeline_open() only */
+    struct topic_engine *engine; /* borrowed; outlives the pipeline */
+    const char *runner;          /* path of connectd-runner */
+    const char *worker_id;       /* REST's host:port */
 };
-/* Loads plugin descriptions, makes the declared topics, reads the stored offsets and starts every connector on
- * the core thread. A connector that cannot start is FAILED and says why; that is no error here. */
+/* Loads plugin descriptions, makes the declared topics, reads the stored offsets and starts every
+ * connector on the core thread. A connector that cannot start is FAILED and says why; that is no
+ * error here. */
 int pipeline_open(const struct pipeline_options *o, struct pipeline **ret,
                   struct err *err) MUST_USE;
-/* Waits until every connector runs or has failed once, at most until deadline_ms (monotonic). 0 or ERR_TIMEOUT. */
+/* Waits until every connector runs or has failed once, at most until deadline_ms (monotonic). 0 or
+ * ERR_TIMEOUT. */
 int pipeline_wait_started(struct pipeline *p, int64_t deadline_ms);
 /* Drains for at most task.shutdown.graceful.timeout.ms, then kills; frees everything. NULL-safe. */
 void pipeline_close(struct pipeline *p);
-/* The same code path as run, without starting anything: validation findings are added to `findings`. Loads plugin
- * descriptions without writing anywhere, and asks each plugin about its config in a runner of its own (preflight.h). */
+/* The same code path as run, without starting anything: validation findings are added to
+ * `findings`. Loads plugin descriptions without writing anywhere, and asks each plugin about its
+ * config in a runner of its own (preflight.h). */
 int pipeline_check(const struct host_config *host, const struct declared *declared,
                    const char *runner, struct findings *findings, struct err *err) MUST_USE;
 

@@ -1,9 +1,9 @@
 /*
- * Private structures of the pipeline. Everything in here belongs to the core thread; what other threads
- * touch goes through loop_post().
+ * Private structures of the pipeline. Everything in here belongs to the core thread; what other
+ * threads touch goes through pipeline_loop_post().
  *
- *   pipeline ── connector (one runner process: peer) ── task ── commits in flight
- *                                                        └──── parts (a sink's partitions, each a reader)
+ *   pipeline -- connector (one runner process: peer) -- task -- commits in flight
+ *                                                         \----- parts (a sink's partitions)
  */
 #ifndef PIPELINE_PIPELINE_INT_H
 #define PIPELINE_PIPELINE_INT_H
@@ -194,77 +194,81 @@ struct pipeline {
 };
 
 /* ---- connector.c ---- */
-struct connector *connector_find(struct pipeline *p, const char *name);
-void connector_free(struct connector *c);
-void connector_start(struct connector *c);
-void connector_start_timer(struct loop_timer *timer); /* of restart_timer */
-void connector_stop(struct connector *c);             /* asks; connector_is_down() tells */
-int connector_is_down(const struct connector *c);
-void connector_settle(struct connector *c);
+struct connector *pipeline_connector_find(struct pipeline *p, const char *name);
+void pipeline_connector_free(struct connector *c);
+void pipeline_connector_start(struct connector *c);
+void pipeline_connector_start_timer(struct loop_timer *timer); /* of restart_timer */
+void pipeline_connector_stop(struct connector *c); /* asks; pipeline_connector_is_down() tells */
+int pipeline_connector_is_down(const struct connector *c);
+void pipeline_connector_settle(struct connector *c);
 /* Kills the runner; what the status will say. */
-void connector_kill(struct connector *c, int cause, int stage, const char *message);
-int64_t connector_number(const struct connector *c, const char *key, int64_t fallback);
-void connector_send(struct connector *c, struct buf *frames);
+void pipeline_connector_kill(struct connector *c, int cause, int stage, const char *message);
+int64_t pipeline_connector_number(const struct connector *c, const char *key, int64_t fallback);
+void pipeline_connector_send(struct connector *c, struct buf *frames);
 /* Called whenever something that a stop or restart waits for may have happened. */
-void connector_progress(struct connector *c);
+void pipeline_connector_progress(struct connector *c);
 
 /* ---- task.c ---- */
-int task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
-             struct task **ret, struct err *err) MUST_USE;
-void task_free(struct task *t); /* with nothing in flight */
-void task_start(struct task *t);
-void task_frame(struct task *t, const struct link_frame *f, uint8_t **body);
-void task_stop(struct task *t);
+int pipeline_task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
+                      struct task **ret, struct err *err) MUST_USE;
+void pipeline_task_free(struct task *t); /* with nothing in flight */
+void pipeline_task_start(struct task *t);
+void pipeline_task_frame(struct task *t, const struct link_frame *f, uint8_t **body);
+void pipeline_task_stop(struct task *t);
 /* It runs no more: failed by itself, or its process died. */
-void task_failed(struct task *t, const char *cause, int stage, const char *message,
-                 int64_t record_index, int64_t retry_after_ms);
-void task_down(struct task *t);         /* its process is gone: forget what was under way */
-int task_is_idle(const struct task *t); /* not live and nothing in flight */
+void pipeline_task_failed(struct task *t, const char *cause, int stage, const char *message,
+                          int64_t record_index, int64_t retry_after_ms);
+void pipeline_task_down(struct task *t); /* its process is gone: forget what was under way */
+int pipeline_task_is_idle(const struct task *t); /* not live and nothing in flight */
 
 /* ---- commit.c ---- */
-void commit_receive(struct task *t, const struct link_frame *f, uint8_t **body);
-void commit_drop_queued(struct task *t); /* forgets what the engine does not have yet */
+void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t **body);
+void pipeline_commit_drop_queued(struct task *t); /* forgets what the engine does not have yet */
 
 /* ---- source.c ---- */
-void source_resolve(struct task *t, const struct link_frame *f);
-void source_get_offset(struct task *t, const struct link_frame *f);
+void pipeline_source_resolve(struct task *t, const struct link_frame *f);
+void pipeline_source_get_offset(struct task *t, const struct link_frame *f);
 
 /* ---- sink.c ---- */
-int sink_join(struct task *t, struct err *err) MUST_USE;
-void sink_started(struct task *t);
-void sink_opened(struct task *t, const struct link_frame *f);
-void sink_closed(struct task *t, const struct link_frame *f);
-void sink_credit(struct task *t, const struct link_frame *f);
-void sink_down(struct task *t);  /* the task runs no more; membership stays */
-void sink_leave(struct task *t); /* gives its partitions back and frees them */
-void sink_committed(struct task *t, const struct commit *c);
-int64_t sink_lag(struct task *t); /* records between committed offsets and ends */
+int pipeline_sink_join(struct task *t, struct err *err) MUST_USE;
+void pipeline_sink_started(struct task *t);
+void pipeline_sink_opened(struct task *t, const struct link_frame *f);
+void pipeline_sink_closed(struct task *t, const struct link_frame *f);
+void pipeline_sink_credit(struct task *t, const struct link_frame *f);
+void pipeline_sink_down(struct task *t);  /* the task runs no more; membership stays */
+void pipeline_sink_leave(struct task *t); /* gives its partitions back and frees them */
+void pipeline_sink_committed(struct task *t, const struct commit *c);
+int64_t pipeline_sink_lag(struct task *t); /* records between committed offsets and ends */
 
 /* ---- offsets.c ---- */
-int offsets_load(struct pipeline *p, struct err *err) MUST_USE;
-/* The stored offset (JSON text) of a connector's source partition (JSON text), or NULL. Borrowed. */
-const char *offsets_get(struct pipeline *p, const char *connector, struct slice partition);
-/* One record of connect-offsets appended to `batch` by `b`'s builder: key ["connector",{partition}]. */
+int pipeline_offsets_load(struct pipeline *p, struct err *err) MUST_USE;
+/* The stored offset (JSON text) of a connector's source partition (JSON text), or NULL. Borrowed.
+ * */
+const char *pipeline_offsets_get(struct pipeline *p, const char *connector, struct slice partition);
+/* One record of connect-offsets appended to `batch` by `b`'s builder: key
+ * ["connector",{partition}]. */
 struct record_builder;
-int offsets_append(struct record_builder *b, const char *connector, struct slice partition,
-                   struct slice offset, struct err *err) MUST_USE;
-void offsets_committed(struct pipeline *p, const char *connector, const struct link_commit *f);
+int pipeline_offsets_append(struct record_builder *b, const char *connector, struct slice partition,
+                            struct slice offset, struct err *err) MUST_USE;
+void pipeline_offsets_committed(struct pipeline *p, const char *connector,
+                                const struct link_commit *f);
 
 /* ---- restart.c ---- */
-void failure_set(struct failure *f, const char *cause, int stage, const char *message,
-                 int64_t record_index);
-/* Notes a failure; returns the wait before the next start, or -1: never. *ret_condition: CRASH_LOOP or NONE. */
-int64_t restart_failed(struct restart *r, const struct connector *c, int64_t retry_after_ms,
-                       int *ret_condition);
-void restart_running(struct restart *r);
+void pipeline_failure_set(struct failure *f, const char *cause, int stage, const char *message,
+                          int64_t record_index);
+/* Notes a failure; returns the wait before the next start, or -1: never. *ret_condition:
+ * CRASH_LOOP or NONE. */
+int64_t pipeline_restart_failed(struct restart *r, const struct connector *c,
+                                int64_t retry_after_ms, int *ret_condition);
+void pipeline_restart_running(struct restart *r);
 /* Called now and then: after five healthy minutes the past is forgotten. 1 if it just was. */
-int restart_healthy(struct restart *r);
+int pipeline_restart_healthy(struct restart *r);
 
 /* ---- status.c ---- */
-const char *state_name(int state);
-json_t *status_connector(struct connector *c);
-json_t *status_task(struct task *t);
-json_t *status_info(struct connector *c);
-json_t *status_health(struct pipeline *p, int *ret_http);
+const char *pipeline_state_name(int state);
+json_t *pipeline_status_connector(struct connector *c);
+json_t *pipeline_status_task(struct task *t);
+json_t *pipeline_status_info(struct connector *c);
+json_t *pipeline_status_health(struct pipeline *p, int *ret_http);
 
 #endif

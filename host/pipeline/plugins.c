@@ -126,7 +126,8 @@ static int describe_file(struct scan *s, const char *file, const char *dir, cons
         return 0;
     }
     buf_clear(text);
-    int rc = describe_run(s->runner, copy, clock_mono_ms() + DESCRIBE_DEADLINE_MS, text, err);
+    int rc =
+        pipeline_describe_run(s->runner, copy, clock_mono_ms() + DESCRIBE_DEADLINE_MS, text, err);
     if (rc == 0 && dir[0] != '\0') {
         rc = file_replace(cache, text->data, text->len, err);
     }
@@ -164,7 +165,8 @@ static int add_file(struct scan *s, const char *folder, const char *file)
         rc = describe_file(s, file, dir, copy, &text, &err);
     }
     if (rc == 0) {
-        rc = describe_parse((const char *)text.data, text.len, file, copy, &found, &n, &err);
+        rc = pipeline_describe_parse((const char *)text.data, text.len, file, copy, &found, &n,
+                                     &err);
     }
     if (rc == 0) {
         rc = take_classes(s->into, found, n, &err);
@@ -214,14 +216,14 @@ static int scan_folder(struct scan *s, const char *root, const char *folder, int
     return rc;
 }
 
-int plugins_load(const struct host_config *host, const char *runner, const char *data_dir,
-                 struct plugins *ret, struct err *err)
+int pipeline_plugins_load(const struct host_config *host, const char *runner, const char *data_dir,
+                          struct plugins *ret, struct err *err)
 {
     struct plugins p = {0};
     struct scan s = {.runner = runner, .data_dir = data_dir, .into = &p};
     for (size_t i = 0; i < host->n_plugin_path; i++) {
         if (scan_folder(&s, host->plugin_path[i], host->plugin_path[i], 0) != 0) {
-            plugins_free(&p);
+            pipeline_plugins_free(&p);
             return err_set(err, ERR_NOMEM, "out of memory");
         }
     }
@@ -229,10 +231,10 @@ int plugins_load(const struct host_config *host, const char *runner, const char 
     return 0;
 }
 
-void plugins_free(struct plugins *p)
+void pipeline_plugins_free(struct plugins *p)
 {
     for (size_t i = 0; i < p->n_classes; i++) {
-        describe_clear(&p->classes[i]);
+        pipeline_describe_clear(&p->classes[i]);
     }
     for (size_t i = 0; i < p->n_refused; i++) {
         free(p->refused[i].file);
@@ -243,7 +245,7 @@ void plugins_free(struct plugins *p)
     memset(p, 0, sizeof(*p));
 }
 
-const struct plugin_class *plugins_find(const struct plugins *p, const char *name)
+const struct plugin_class *pipeline_plugins_find(const struct plugins *p, const char *name)
 {
     for (size_t i = 0; i < p->n_classes; i++) {
         const struct plugin_class *c = &p->classes[i];
@@ -259,7 +261,7 @@ const struct plugin_class *plugins_find(const struct plugins *p, const char *nam
     return NULL;
 }
 
-const char *plugins_nearest(const struct plugins *p, const char *name)
+const char *pipeline_plugins_nearest(const struct plugins *p, const char *name)
 {
     const char *names[256];
     size_t n = 0;

@@ -25,9 +25,10 @@ struct preflight {
 
 static void finding_at(struct preflight *p, const char *key, const char *text)
 {
-    const struct kv *kv = kv_find(&p->c->config, key);
-    findings_add(p->findings, p->c->file, kv != NULL ? kv->value_line : p->c->line,
-                 kv != NULL ? kv->value_column : p->c->column, p->c->name, key, NULL, "%s", text);
+    const struct kv *kv = pipeline_kv_find(&p->c->config, key);
+    pipeline_findings_add(p->findings, p->c->file, kv != NULL ? kv->value_line : p->c->line,
+                          kv != NULL ? kv->value_column : p->c->column, p->c->name, key, NULL, "%s",
+                          text);
 }
 
 /* The runner joins a plugin's issues as "key: text; key: text". */
@@ -55,7 +56,7 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
     struct preflight *p = arg;
     (void)body;
     if (f->type == LINK_READY) {
-        loop_stop(&p->loop);
+        pipeline_loop_stop(&p->loop);
     }
     struct link_failed failed;
     if (f->type == LINK_FAILED && link_get_failed(f, &failed, NULL) == 0) {
@@ -65,7 +66,7 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
             add_issues(p, text);
         }
         free(text);
-        loop_stop(&p->loop);
+        pipeline_loop_stop(&p->loop);
     }
 }
 
@@ -75,7 +76,7 @@ static void dead(void *arg, int status)
     (void)status;
     if (!p->loop.stop) {
         finding_at(p, "connector.class", "the plugin ended its runner while it was loaded");
-        loop_stop(&p->loop);
+        pipeline_loop_stop(&p->loop);
     }
 }
 
@@ -84,7 +85,7 @@ static void too_late(struct loop_timer *t)
     struct preflight *p =
         (struct preflight *)(void *)((char *)t - offsetof(struct preflight, deadline));
     finding_at(p, "connector.class", "the plugin did not check its config within 10 s");
-    loop_stop(&p->loop);
+    pipeline_loop_stop(&p->loop);
 }
 
 static int one(struct preflight *p, const struct host_config *host,
@@ -93,7 +94,7 @@ static int one(struct preflight *p, const struct host_config *host,
 {
     char *none[] = {NULL};
     struct kv_list effective = {0};
-    if (validate_effective(p->c, host, &effective) != 0) {
+    if (pipeline_validate_effective(p->c, host, &effective) != 0) {
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     struct peer_options o = {.runner = runner,
@@ -111,25 +112,25 @@ static int one(struct preflight *p, const struct host_config *host,
                           .hold_bytes = host->hold_bytes,
                           .log_level = LOG_LEVEL_ERROR};
     struct buf out = BUF_INIT(LINK_CONTROL_MAX);
-    int rc = loop_init(&p->loop, err);
-    rc = rc != 0 ? rc : peer_spawn(&p->loop, &o, &p->peer, err);
-    rc = rc != 0 ? rc : hello_put(&hello, &out, err);
+    int rc = pipeline_loop_init(&p->loop, err);
+    rc = rc != 0 ? rc : pipeline_peer_spawn(&p->loop, &o, &p->peer, err);
+    rc = rc != 0 ? rc : pipeline_hello_put(&hello, &out, err);
     if (rc == 0) {
-        peer_send_control(p->peer, &out);
+        pipeline_peer_send_control(p->peer, &out);
         p->deadline.fire = too_late;
-        loop_timer_set(&p->loop, &p->deadline, DEADLINE_MS);
-        loop_run(&p->loop);
+        pipeline_loop_timer_set(&p->loop, &p->deadline, DEADLINE_MS);
+        pipeline_loop_run(&p->loop);
     }
-    peer_free(p->peer);
-    loop_destroy(&p->loop);
+    pipeline_peer_free(p->peer);
+    pipeline_loop_destroy(&p->loop);
     buf_free(&out);
-    kv_free(&effective);
+    pipeline_kv_free(&effective);
     return rc;
 }
 
-int preflight_all(const struct declared *d, const struct host_config *host,
-                  const struct plugins *plugins, const char *runner, struct findings *findings,
-                  struct err *err)
+int pipeline_preflight_all(const struct declared *d, const struct host_config *host,
+                           const struct plugins *plugins, const char *runner,
+                           struct findings *findings, struct err *err)
 {
     char lock[] = "/tmp/connectd-check-XXXXXX";
     int fd = mkstemp(lock);
@@ -139,9 +140,10 @@ int preflight_all(const struct declared *d, const struct host_config *host,
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < d->n_connectors; i++) {
         struct preflight p = {.c = &d->connectors[i], .findings = findings};
-        const char *name = kv_get(&p.c->config, "connector.class");
-        const struct plugin_class *class_ = name != NULL ? plugins_find(plugins, name) : NULL;
-        if (class_ != NULL && findings_of(findings, p.c->name) == NULL) {
+        const char *name = pipeline_kv_get(&p.c->config, "connector.class");
+        const struct plugin_class *class_ =
+            name != NULL ? pipeline_plugins_find(plugins, name) : NULL;
+        if (class_ != NULL && pipeline_findings_of(findings, p.c->name) == NULL) {
             rc = one(&p, host, class_, runner, lock, err);
         }
     }

@@ -9,8 +9,8 @@
 #define CRASH_LOOP_WINDOW_MS ((int64_t)10 * 60 * 1000)
 #define HEALTHY_MS           ((int64_t)5 * 60 * 1000)
 
-void failure_set(struct failure *f, const char *cause, int stage, const char *message,
-                 int64_t record_index)
+void pipeline_failure_set(struct failure *f, const char *cause, int stage, const char *message,
+                          int64_t record_index)
 {
     int64_t now = clock_wall_ms();
     int again = f->present && f->stage == stage && strcmp(f->cause, cause) == 0;
@@ -33,8 +33,8 @@ static int64_t jitter(int64_t ms)
     return ms * permille / 1000;
 }
 
-int64_t restart_failed(struct restart *r, const struct connector *c, int64_t retry_after_ms,
-                       int *ret_condition)
+int64_t pipeline_restart_failed(struct restart *r, const struct connector *c,
+                                int64_t retry_after_ms, int *ret_condition)
 {
     int64_t now = clock_mono_ms();
     r->running_since_ms = 0;
@@ -43,13 +43,13 @@ int64_t restart_failed(struct restart *r, const struct connector *c, int64_t ret
     int64_t oldest = r->failed_ms[(slot + 1) % 5];
     int looping = r->n_failed >= 5 && now - oldest <= CRASH_LOOP_WINDOW_MS;
     *ret_condition = looping ? CONDITION_CRASH_LOOP : CONDITION_NONE;
-    const char *policy = kv_get(&c->effective, "restart.policy");
+    const char *policy = pipeline_kv_get(&c->effective, "restart.policy");
     if (policy != NULL && strcmp(policy, "never") == 0) {
         r->next_wall_ms = 0;
         return -1;
     }
-    int64_t first = connector_number(c, "restart.backoff.ms", 1000);
-    int64_t most = connector_number(c, "restart.backoff.max.ms", 60000);
+    int64_t first = pipeline_connector_number(c, "restart.backoff.ms", 1000);
+    int64_t most = pipeline_connector_number(c, "restart.backoff.max.ms", 60000);
     int64_t wait = r->backoff_ms > 0 ? r->backoff_ms : first;
     wait = wait > most ? most : wait;
     r->backoff_ms = wait * 2 > most ? most : wait * 2;
@@ -61,13 +61,13 @@ int64_t restart_failed(struct restart *r, const struct connector *c, int64_t ret
     return wait;
 }
 
-void restart_running(struct restart *r)
+void pipeline_restart_running(struct restart *r)
 {
     r->running_since_ms = clock_mono_ms();
     r->next_wall_ms = 0;
 }
 
-int restart_healthy(struct restart *r)
+int pipeline_restart_healthy(struct restart *r)
 {
     if (r->n_failed == 0 || r->running_since_ms == 0 ||
         clock_mono_ms() - r->running_since_ms < HEALTHY_MS) {

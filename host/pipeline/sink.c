@@ -1,9 +1,10 @@
 /*
  * Sink tasks: which partitions they have, what they are sent, how far they are.
  *
- * Assignment changes stop the world of one task only: what is open is closed (the runner flushes, commits and closes),
- * then everything that it has now is opened anew under the next link generation. So every RECORDS frame of a
- * generation fits the parts of one OPEN, and a late frame can't be taken for a new one.
+ * Assignment changes stop the world of one task only: what is open is closed (the runner flushes,
+ * commits and closes), then everything that it has now is opened anew under the next link
+ * generation. So every RECORDS frame of a generation fits the parts of one OPEN, and a late frame
+ * can't be taken for a new one.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static void part_close(struct part *p)
 {
     topic_reader_close(p->reader);
     p->reader = NULL;
-    loop_post_cancel(&p->task->connector->p->loop, &p->wake);
+    pipeline_loop_post_cancel(&p->task->connector->p->loop, &p->wake);
 }
 
 static void part_free(struct part *p)
@@ -67,7 +68,7 @@ static void wake_on_core(struct loop_post *post)
 static void part_wake(void *arg)
 {
     struct part *p = arg;
-    loop_post(&p->task->connector->p->loop, &p->wake);
+    pipeline_loop_post(&p->task->connector->p->loop, &p->wake);
 }
 
 static int add_part(struct task *t, const struct topic_assignment *a)
@@ -111,9 +112,9 @@ static void send_parts(struct task *t, int type)
         link_put_parts(&out, type, t->id, &f);
     }
     if (f.parts == NULL || out.error != 0) {
-        connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, "out of memory");
+        pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, "out of memory");
     } else {
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     }
     free(f.parts);
     buf_free(&out);
@@ -138,7 +139,8 @@ static int start_offset(struct task *t, struct part *p, struct err *err)
         p->next = offset;
         return 0;
     }
-    const char *reset = kv_get(&t->connector->effective, "consumer.override.auto.offset.reset");
+    const char *reset =
+        pipeline_kv_get(&t->connector->effective, "consumer.override.auto.offset.reset");
     p->next = reset != NULL && strcmp(reset, "latest") == 0 ? st.end_offset : st.start_offset;
     return 0;
 }
@@ -153,7 +155,7 @@ static void open_all(struct task *t)
         struct err err = ERR_INIT;
         t->parts[i]->index = (uint32_t)i;
         if (start_offset(t, t->parts[i], &err) != 0) {
-            connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
+            pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
             return;
         }
     }
@@ -182,7 +184,7 @@ static void member_on_core(struct loop_post *post)
 static void member_wake(void *arg)
 {
     struct task *t = arg;
-    loop_post(&t->connector->p->loop, &t->member_post);
+    pipeline_loop_post(&t->connector->p->loop, &t->member_post);
 }
 
 static void mark_revoked(struct task *t, const struct topic_event *e)
@@ -215,7 +217,7 @@ static void events(struct task *t)
         }
         for (size_t i = 0; e.kind == TOPIC_EVENT_ASSIGNED && i < e.n; i++) {
             if (add_part(t, &e.partitions[i]) != 0) {
-                connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, "out of memory");
+                pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, "out of memory");
                 return;
             }
         }
@@ -233,9 +235,9 @@ static void events(struct task *t)
     }
 }
 
-int sink_join(struct task *t, struct err *err)
+int pipeline_sink_join(struct task *t, struct err *err)
 {
-    const char *list = kv_get(&t->connector->effective, "topics");
+    const char *list = pipeline_kv_get(&t->connector->effective, "topics");
     char *copy = strdup(list != NULL ? list : "");
     const char **topics = calloc(strlen(list != NULL ? list : "") + 1, sizeof(*topics));
     size_t n = 0;
@@ -259,12 +261,12 @@ int sink_join(struct task *t, struct err *err)
     return rc;
 }
 
-void sink_started(struct task *t)
+void pipeline_sink_started(struct task *t)
 {
     struct err err = ERR_INIT;
     t->phase = SINK_IDLE;
-    if (t->member == NULL && sink_join(t, &err) != 0) {
-        connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
+    if (t->member == NULL && pipeline_sink_join(t, &err) != 0) {
+        pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
         return;
     }
     if (t->n_parts > 0) {
@@ -273,7 +275,7 @@ void sink_started(struct task *t)
     events(t);
 }
 
-void sink_down(struct task *t)
+void pipeline_sink_down(struct task *t)
 {
     close_parts(t);
     t->phase = SINK_IDLE;
@@ -282,12 +284,12 @@ void sink_down(struct task *t)
     }
 }
 
-void sink_leave(struct task *t)
+void pipeline_sink_leave(struct task *t)
 {
     topic_member_leave(t->member);
     t->member = NULL;
     t->revoke_pending = 0;
-    loop_post_cancel(&t->connector->p->loop, &t->member_post);
+    pipeline_loop_post_cancel(&t->connector->p->loop, &t->member_post);
     for (size_t i = 0; i < t->n_parts; i++) {
         part_free(t->parts[i]);
     }
@@ -315,7 +317,7 @@ static int open_reader(struct part *p, int64_t offset, struct err *err)
     return topic_reader_open(e, p->topic, p->partition, part_wake, p, &p->reader, err);
 }
 
-void sink_opened(struct task *t, const struct link_frame *f)
+void pipeline_sink_opened(struct task *t, const struct link_frame *f)
 {
     struct err err = ERR_INIT;
     struct arena *a = arena_new(LINK_CONTROL_MAX * 4);
@@ -328,7 +330,7 @@ void sink_opened(struct task *t, const struct link_frame *f)
     }
     if (rc != 0) {
         arena_free(a);
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_OPEN, err.msg);
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_OPEN, err.msg);
         return;
     }
     t->phase = SINK_OPEN;
@@ -338,14 +340,14 @@ void sink_opened(struct task *t, const struct link_frame *f)
     }
     arena_free(a);
     if (rc != 0) {
-        connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
+        pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
         return;
     }
     events(t);
     pump(t);
 }
 
-void sink_closed(struct task *t, const struct link_frame *f)
+void pipeline_sink_closed(struct task *t, const struct link_frame *f)
 {
     (void)f;
     if (t->phase != SINK_CLOSING) {
@@ -359,12 +361,12 @@ void sink_closed(struct task *t, const struct link_frame *f)
     }
 }
 
-void sink_credit(struct task *t, const struct link_frame *f)
+void pipeline_sink_credit(struct task *t, const struct link_frame *f)
 {
     struct link_credit credit;
     struct err err = ERR_INIT;
     if (link_get_credit(f, &credit, &err) != 0) {
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_PUT, err.msg);
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_PUT, err.msg);
         return;
     }
     t->credit +=
@@ -375,7 +377,7 @@ void sink_credit(struct task *t, const struct link_frame *f)
     pump(t);
 }
 
-void sink_committed(struct task *t, const struct commit *c)
+void pipeline_sink_committed(struct task *t, const struct commit *c)
 {
     for (size_t i = 0; i < c->unit.n_group_offsets; i++) {
         const struct topic_group_offset *g = &c->unit.group_offsets[i];
@@ -390,7 +392,8 @@ void sink_committed(struct task *t, const struct commit *c)
 
 /* ---- delivery ---- */
 
-/* Reads once from a part and sends it; 1 if something was sent, 0 nothing there, negative: failed. */
+/* Reads once from a part and sends it; 1 if something was sent, 0 nothing there, negative: failed.
+ * */
 static int send_some(struct task *t, struct part *p, struct err *err)
 {
     struct link_records f = {.generation = t->link_generation,
@@ -415,7 +418,7 @@ static int send_some(struct task *t, struct part *p, struct err *err)
     if (rc == ERR_CORRUPT) { /* costs only its own offsets; the log names file and offset */
         LOG_ERROR("pipeline", "connector %s: %s; skipped to offset %lld", t->connector->name,
                   err->msg, (long long)read.next_offset);
-        failure_set(&t->failure, "data", LINK_STAGE_NONE, err->msg, -1);
+        pipeline_failure_set(&t->failure, "data", LINK_STAGE_NONE, err->msg, -1);
         p->next = read.next_offset;
         buf_free(&out);
         return 1;
@@ -434,7 +437,7 @@ static int send_some(struct task *t, struct part *p, struct err *err)
     buf_free(&again);
     p->next = read.next_offset;
     t->credit -= (int64_t)read.bytes;
-    peer_send_data(t->connector->peer, &out);
+    pipeline_peer_send_data(t->connector->peer, &out);
     return 1;
 }
 
@@ -451,14 +454,14 @@ static void pump(struct task *t)
             rc = 0;
         }
         if (rc < 0) {
-            connector_kill(t->connector, KILL_STOP, LINK_STAGE_NONE, err.msg);
+            pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_NONE, err.msg);
             return;
         }
         idle = rc > 0 ? 0 : idle + 1;
     }
 }
 
-int64_t sink_lag(struct task *t)
+int64_t pipeline_sink_lag(struct task *t)
 {
     int64_t lag = 0;
     for (size_t i = 0; i < t->n_parts; i++) {

@@ -10,12 +10,13 @@ static void reply_topic(struct task *t, const struct link_topic *f)
     struct buf out = BUF_INIT(0);
     link_put_topic(&out, f);
     if (out.error == 0) {
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     }
     buf_free(&out);
 }
 
-/* The topic's info; it is made with one partition when it does not exist (topics: declares others). */
+/* The topic's info; it is made with one partition when it does not exist (topics: declares
+ * others). */
 static int resolve(struct task *t, const char *topic, struct topic_info *ret, struct err *err)
 {
     struct topic_engine *e = t->connector->p->engine;
@@ -38,12 +39,12 @@ static int resolve(struct task *t, const char *topic, struct topic_info *ret, st
     return rc;
 }
 
-void source_resolve(struct task *t, const struct link_frame *f)
+void pipeline_source_resolve(struct task *t, const struct link_frame *f)
 {
     struct link_resolve ask;
     struct err err = ERR_INIT;
     if (link_get_resolve(f, &ask, &err) != 0) {
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
         return;
     }
     char topic[TOPIC_NAME_MAX + 2];
@@ -66,20 +67,20 @@ void source_resolve(struct task *t, const struct link_frame *f)
     reply_topic(t, &answer);
 }
 
-void source_get_offset(struct task *t, const struct link_frame *f)
+void pipeline_source_get_offset(struct task *t, const struct link_frame *f)
 {
     struct link_get_offset ask;
     struct err err = ERR_INIT;
     if (link_get_get_offset(f, &ask, &err) != 0) {
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
         return;
     }
-    const char *stored = offsets_get(t->connector->p, t->connector->name, ask.partition);
+    const char *stored = pipeline_offsets_get(t->connector->p, t->connector->name, ask.partition);
     struct link_offset answer = {.request = ask.request, .offset = slice_str(stored)};
     struct buf out = BUF_INIT(0);
     link_put_offset(&out, t->id, &answer);
     if (out.error == 0) {
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     }
     buf_free(&out);
 }

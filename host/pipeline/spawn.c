@@ -10,7 +10,7 @@
 
 #include "link/link.h"
 
-pid_t spawn_lock_holder(int fd)
+pid_t pipeline_spawn_lock_holder(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) {
@@ -19,10 +19,11 @@ pid_t spawn_lock_holder(int fd)
     return lock.l_pid;
 }
 
-int spawn_runner(const char *runner, const int fds[4], char *const *envp, pid_t *ret,
-                 struct err *err)
+int pipeline_spawn_runner(const char *runner, const int fds[4], char *const *envp, pid_t *ret,
+                          struct err *err)
 {
-    /* dup2 onto 3..6 must not hit a source that lies there: lift all sources out of the way first. */
+    /* dup2 onto 3..6 must not hit a source that lies there: lift all sources out of the way first.
+     * */
     int high[4] = {-1, -1, -1, -1};
     int rc = 0;
     for (int i = 0; i < 4; i++) {

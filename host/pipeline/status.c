@@ -6,7 +6,7 @@
 #include "pipeline/options.h"
 #include "pipeline/pipeline_int.h"
 
-const char *state_name(int state)
+const char *pipeline_state_name(int state)
 {
     static const char *const names[] = {"UNASSIGNED", "RUNNING", "PAUSED",
                                         "STOPPED",    "FAILED",  "RESTARTING"};
@@ -46,7 +46,7 @@ static json_t *failure_json(const struct failure *f, const struct restart *r)
 static void put_common(json_t *o, struct connector *c, int state, int condition, int64_t restarts,
                        const struct failure *f, const struct restart *r)
 {
-    put(o, "state", json_string(state_name(state)));
+    put(o, "state", json_string(pipeline_state_name(state)));
     put(o, "worker_id", json_string(c->p->worker_id));
     if (state == STATE_FAILED) {
         char trace[1400];
@@ -60,7 +60,7 @@ static void put_common(json_t *o, struct connector *c, int state, int condition,
     put(o, "error", failure_json(f, r));
 }
 
-json_t *status_task(struct task *t)
+json_t *pipeline_status_task(struct task *t)
 {
     json_t *o = json_object();
     put(o, "id", json_integer(t->id));
@@ -68,7 +68,7 @@ json_t *status_task(struct task *t)
         t->connector->restart.next_wall_ms > 0 ? &t->connector->restart : &t->restart;
     put_common(o, t->connector, t->state, t->condition, t->restarts, &t->failure, r);
     if (t->connector->class_ != NULL && t->connector->class_->kind == CTD_KIND_SINK) {
-        put(o, "lag", json_integer(sink_lag(t)));
+        put(o, "lag", json_integer(pipeline_sink_lag(t)));
     }
     return o;
 }
@@ -81,7 +81,7 @@ static const char *type_name(const struct connector *c)
     return c->class_->kind == CTD_KIND_SINK ? "sink" : "source";
 }
 
-json_t *status_connector(struct connector *c)
+json_t *pipeline_status_connector(struct connector *c)
 {
     json_t *o = json_object();
     put(o, "name", json_string(c->name));
@@ -93,7 +93,7 @@ json_t *status_connector(struct connector *c)
     put(o, "connector", connector);
     json_t *tasks = json_array();
     for (size_t i = 0; i < c->n_tasks; i++) {
-        (void)json_array_append_new(tasks, status_task(c->tasks[i]));
+        (void)json_array_append_new(tasks, pipeline_status_task(c->tasks[i]));
     }
     put(o, "tasks", tasks);
     put(o, "type", json_string(type_name(c)));
@@ -112,7 +112,7 @@ static json_t *shown(const struct connector *c, const struct kv *kv)
     return json_string(kv->value);
 }
 
-json_t *status_info(struct connector *c)
+json_t *pipeline_status_info(struct connector *c)
 {
     json_t *o = json_object();
     put(o, "name", json_string(c->name));
@@ -160,7 +160,7 @@ static void connector_problems(json_t *list, const struct connector *c)
     }
 }
 
-json_t *status_health(struct pipeline *p, int *ret_http)
+json_t *pipeline_status_health(struct pipeline *p, int *ret_http)
 {
     json_t *o = json_object();
     json_t *problems = json_array();
@@ -171,7 +171,7 @@ json_t *status_health(struct pipeline *p, int *ret_http)
     }
     for (size_t i = 0; i < p->problems.n; i++) {
         char line[1024];
-        findings_format(&p->problems.items[i], line, sizeof(line));
+        pipeline_findings_format(&p->problems.items[i], line, sizeof(line));
         add_problem(problems, NULL, -1, CONDITION_NONE, line);
     }
     for (size_t i = 0; i < p->n_connectors; i++) {

@@ -11,17 +11,17 @@
 static void restart_now(struct loop_timer *timer)
 {
     struct task *t = (struct task *)(void *)((char *)timer - offsetof(struct task, restart_timer));
-    if (!task_is_idle(t)) {
-        loop_timer_set(&t->connector->p->loop, timer, 20);
+    if (!pipeline_task_is_idle(t)) {
+        pipeline_loop_timer_set(&t->connector->p->loop, timer, 20);
         return;
     }
     t->restarts++;
     t->state = STATE_RESTARTING;
-    task_start(t);
+    pipeline_task_start(t);
 }
 
-int task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
-             struct task **ret, struct err *err)
+int pipeline_task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
+                      struct task **ret, struct err *err)
 {
     struct task *t = calloc(1, sizeof(*t));
     if (t == NULL) {
@@ -38,35 +38,35 @@ int task_new(struct connector *c, uint32_t id, const struct link_task_config *co
         char *value =
             strndup((const char *)config->config[i].value.ptr, config->config[i].value.len);
         struct kv kv = {.key = key, .value = value};
-        rc = key != NULL && value != NULL ? kv_add(&t->config, &kv) : ERR_NOMEM;
+        rc = key != NULL && value != NULL ? pipeline_kv_add(&t->config, &kv) : ERR_NOMEM;
         free(key);
         free(value);
     }
     if (rc != 0) {
-        task_free(t);
+        pipeline_task_free(t);
         return err_set(err, rc, "cannot make task %u", id);
     }
     *ret = t;
     return 0;
 }
 
-void task_free(struct task *t)
+void pipeline_task_free(struct task *t)
 {
     if (t == NULL) {
         return;
     }
     BUG_ON(t->n_submitted != 0);
     struct loop *l = &t->connector->p->loop;
-    loop_timer_clear(l, &t->restart_timer);
-    loop_timer_clear(l, &t->retry_timer);
-    commit_drop_queued(t);
-    sink_leave(t);
+    pipeline_loop_timer_clear(l, &t->restart_timer);
+    pipeline_loop_timer_clear(l, &t->retry_timer);
+    pipeline_commit_drop_queued(t);
+    pipeline_sink_leave(t);
     topic_stream_close(t->stream);
-    kv_free(&t->config);
+    pipeline_kv_free(&t->config);
     free(t);
 }
 
-int task_is_idle(const struct task *t)
+int pipeline_task_is_idle(const struct task *t)
 {
     return !t->live && t->n_submitted == 0;
 }
@@ -89,29 +89,29 @@ static int put_start(struct task *t, struct buf *out)
     return out->error;
 }
 
-void task_start(struct task *t)
+void pipeline_task_start(struct task *t)
 {
-    BUG_ON(!task_is_idle(t));
-    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
-    commit_drop_queued(t);
+    BUG_ON(!pipeline_task_is_idle(t));
+    pipeline_loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+    pipeline_commit_drop_queued(t);
     topic_stream_reset(t->stream);
     t->next_seq = 1;
     t->refusing = 0;
     t->holding = 0;
-    loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
+    pipeline_loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
     struct buf out = BUF_INIT(0);
     if (put_start(t, &out) == 0) {
         t->live = 1;
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     } else {
-        task_failed(t, "fatal", LINK_STAGE_CREATE, "out of memory", -1, -1);
+        pipeline_task_failed(t, "fatal", LINK_STAGE_CREATE, "out of memory", -1, -1);
     }
     buf_free(&out);
 }
 
-void task_stop(struct task *t)
+void pipeline_task_stop(struct task *t)
 {
-    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+    pipeline_loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
     t->stopping = 1;
     if (!t->live) {
         return;
@@ -119,7 +119,7 @@ void task_stop(struct task *t)
     struct buf out = BUF_INIT(0);
     link_put_empty(&out, LINK_STOP, t->id);
     if (out.error == 0) {
-        connector_send(t->connector, &out);
+        pipeline_connector_send(t->connector, &out);
     }
     buf_free(&out);
 }
@@ -127,35 +127,35 @@ void task_stop(struct task *t)
 static void end_run(struct task *t)
 {
     t->live = 0;
-    loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
+    pipeline_loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
     t->holding = 0;
-    commit_drop_queued(t);
-    sink_down(t);
+    pipeline_commit_drop_queued(t);
+    pipeline_sink_down(t);
 }
 
-void task_down(struct task *t)
+void pipeline_task_down(struct task *t)
 {
     end_run(t);
-    loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
+    pipeline_loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
 }
 
-void task_failed(struct task *t, const char *cause, int stage, const char *message,
-                 int64_t record_index, int64_t retry_after_ms)
+void pipeline_task_failed(struct task *t, const char *cause, int stage, const char *message,
+                          int64_t record_index, int64_t retry_after_ms)
 {
     struct connector *c = t->connector;
     end_run(t);
-    failure_set(&t->failure, cause, stage, message, record_index);
+    pipeline_failure_set(&t->failure, cause, stage, message, record_index);
     t->state = STATE_FAILED;
-    int64_t wait = restart_failed(&t->restart, c, retry_after_ms, &t->condition);
+    int64_t wait = pipeline_restart_failed(&t->restart, c, retry_after_ms, &t->condition);
     LOG_ERROR("pipeline", "connector %s task %u failed in %s (%s): %s", c->name, t->id,
               link_stage_name(stage), cause, message);
-    connector_settle(c);
+    pipeline_connector_settle(c);
     if (wait >= 0 && !t->stopping && c->phase == CONNECTOR_UP) {
-        loop_timer_set(&c->p->loop, &t->restart_timer, wait);
+        pipeline_loop_timer_set(&c->p->loop, &t->restart_timer, wait);
     } else if (wait < 0) {
-        sink_leave(t); /* it won't come back by itself: the others take its partitions */
+        pipeline_sink_leave(t); /* it won't come back by itself: the others take its partitions */
     }
-    connector_progress(c);
+    pipeline_connector_progress(c);
 }
 
 static void started(struct task *t)
@@ -164,11 +164,11 @@ static void started(struct task *t)
     if (t->condition == CONDITION_UNRESPONSIVE) {
         t->condition = CONDITION_NONE;
     }
-    restart_running(&t->restart);
+    pipeline_restart_running(&t->restart);
     if (t->connector->class_->kind == CTD_KIND_SINK) {
-        sink_started(t);
+        pipeline_sink_started(t);
     }
-    connector_settle(t->connector);
+    pipeline_connector_settle(t->connector);
 }
 
 /* The contract's word for what ended a call. */
@@ -206,28 +206,30 @@ static void got_failed(struct task *t, const struct link_frame *f)
     struct link_failed failed;
     struct err err = ERR_INIT;
     if (link_get_failed(f, &failed, &err) != 0) {
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err.msg);
         return;
     }
     char message[1024];
     (void)snprintf(message, sizeof(message), "%.*s", (int)failed.message.len,
                    failed.message.ptr != NULL ? (const char *)failed.message.ptr : "");
     if (f->type == LINK_NOTE) {
-        failure_set(&t->failure, cause_of(&failed), failed.stage, message, failed.record_index);
+        pipeline_failure_set(&t->failure, cause_of(&failed), failed.stage, message,
+                             failed.record_index);
         return;
     }
     if (t->stopping) {
         end_run(t);
         t->state = STATE_FAILED;
-        failure_set(&t->failure, cause_of(&failed), failed.stage, message, failed.record_index);
-        connector_progress(t->connector);
+        pipeline_failure_set(&t->failure, cause_of(&failed), failed.stage, message,
+                             failed.record_index);
+        pipeline_connector_progress(t->connector);
         return;
     }
-    task_failed(t, cause_of(&failed), failed.stage, message, failed.record_index,
-                failed.retry_after_ms);
+    pipeline_task_failed(t, cause_of(&failed), failed.stage, message, failed.record_index,
+                         failed.retry_after_ms);
 }
 
-void task_frame(struct task *t, const struct link_frame *f, uint8_t **body)
+void pipeline_task_frame(struct task *t, const struct link_frame *f, uint8_t **body)
 {
     if (!t->live && f->type != LINK_COMMIT) {
         return; /* a late word of a run that has ended */
@@ -239,32 +241,32 @@ void task_frame(struct task *t, const struct link_frame *f, uint8_t **body)
     case LINK_STOPPED:
         end_run(t);
         t->state = STATE_UNASSIGNED;
-        connector_progress(t->connector);
+        pipeline_connector_progress(t->connector);
         break;
     case LINK_FAILED:
     case LINK_NOTE:
         got_failed(t, f);
         break;
     case LINK_COMMIT:
-        commit_receive(t, f, body);
+        pipeline_commit_receive(t, f, body);
         break;
     case LINK_RESOLVE:
-        source_resolve(t, f);
+        pipeline_source_resolve(t, f);
         break;
     case LINK_GET_OFFSET:
-        source_get_offset(t, f);
+        pipeline_source_get_offset(t, f);
         break;
     case LINK_OPENED:
-        sink_opened(t, f);
+        pipeline_sink_opened(t, f);
         break;
     case LINK_CLOSED:
-        sink_closed(t, f);
+        pipeline_sink_closed(t, f);
         break;
     case LINK_CREDIT:
-        sink_credit(t, f);
+        pipeline_sink_credit(t, f);
         break;
     default:
-        connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, "an unknown frame came");
         break;
     }
 }

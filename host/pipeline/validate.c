@@ -23,20 +23,20 @@ struct check {
 
 static void at_key(struct check *k, const struct kv *kv, const char *suggestion, const char *text)
 {
-    findings_add(k->findings, k->c->file, kv->line, kv->column, k->c->name, kv->key, suggestion,
-                 "%s", text);
+    pipeline_findings_add(k->findings, k->c->file, kv->line, kv->column, k->c->name, kv->key,
+                          suggestion, "%s", text);
 }
 
 static void at_value(struct check *k, const struct kv *kv, const char *text)
 {
-    findings_add(k->findings, k->c->file, kv->value_line, kv->value_column, k->c->name, kv->key,
-                 NULL, "%s", text);
+    pipeline_findings_add(k->findings, k->c->file, kv->value_line, kv->value_column, k->c->name,
+                          kv->key, NULL, "%s", text);
 }
 
 static void at_connector(struct check *k, const char *key, const char *suggestion, const char *text)
 {
-    findings_add(k->findings, k->c->file, k->c->line, k->c->column, k->c->name, key, suggestion,
-                 "%s", text);
+    pipeline_findings_add(k->findings, k->c->file, k->c->line, k->c->column, k->c->name, key,
+                          suggestion, "%s", text);
 }
 
 static const struct class_option *class_option_find(const struct plugin_class *class_,
@@ -60,7 +60,7 @@ static const char *nearest_key(const struct check *k, const char *key)
     const char *names[MAX_NAMES];
     size_t n = 0;
     size_t n_table = 0;
-    const struct option *table = options_connector(&n_table);
+    const struct option *table = pipeline_options_connector(&n_table);
     for (size_t i = 0; i < n_table && n < MAX_NAMES; i++) {
         if (!str_ends_with(table[i].name, ".")) {
             names[n++] = table[i].name;
@@ -105,8 +105,8 @@ static void check_converter_option(struct check *k, const struct kv *kv, const c
             continue;
         }
         struct err err = ERR_INIT;
-        if (option_check(converter_type(o->type), o->min, o->max, o->allowed, kv->value, &err) !=
-            0) {
+        if (pipeline_option_check(converter_type(o->type), o->min, o->max, o->allowed, kv->value,
+                                  &err) != 0) {
             at_value(k, kv, err.msg);
         }
         return;
@@ -118,8 +118,8 @@ static void check_converter_option(struct check *k, const struct kv *kv, const c
 
 static void check_converter(struct check *k, const char *which)
 {
-    const struct kv *named = kv_find(&k->c->config, which);
-    const char *name = named != NULL ? named->value : kv_get(&k->host->keys, which);
+    const struct kv *named = pipeline_kv_find(&k->c->config, which);
+    const char *name = named != NULL ? named->value : pipeline_kv_get(&k->host->keys, which);
     const char *fallback =
         strcmp(which, "key.converter") == 0 ? "StringConverter" : "JsonConverter";
     const ctd_class *converter = record_converter_find(name != NULL ? name : fallback);
@@ -131,9 +131,9 @@ static void check_converter(struct check *k, const char *which)
             names[i] = all[i]->name;
         }
         if (named != NULL) {
-            findings_add(k->findings, k->c->file, named->value_line, named->value_column,
-                         k->c->name, which, str_nearest(name, names, n < 32 ? n : 32),
-                         "unknown converter '%s'", name);
+            pipeline_findings_add(k->findings, k->c->file, named->value_line, named->value_column,
+                                  k->c->name, which, str_nearest(name, names, n < 32 ? n : 32),
+                                  "unknown converter '%s'", name);
         }
         return;
     }
@@ -147,9 +147,9 @@ static void check_converter(struct check *k, const char *which)
     }
     char envelope[96];
     (void)snprintf(envelope, sizeof(envelope), "%s.schemas.enable", which);
-    const char *enabled = kv_get(&k->c->config, envelope);
+    const char *enabled = pipeline_kv_get(&k->c->config, envelope);
     if (named == NULL && enabled == NULL) {
-        enabled = kv_get(&k->host->keys, envelope);
+        enabled = pipeline_kv_get(&k->host->keys, envelope);
     }
     int is_json = strcmp(converter->name, "JsonConverter") == 0;
     int by_default = name == NULL; /* our own default has no envelope */
@@ -176,13 +176,14 @@ static void check_key(struct check *k, const struct kv *kv)
     struct err err = ERR_INIT;
     const struct class_option *own = class_option_find(k->class_, kv->key);
     size_t n = 0;
-    const struct option *table = options_connector(&n);
-    const struct option *o = option_find(table, n, kv->key);
+    const struct option *table = pipeline_options_connector(&n);
+    const struct option *o = pipeline_option_find(table, n, kv->key);
     if (strstr(kv->value, "${") != NULL && strchr(strstr(kv->value, "${"), ':') != NULL &&
         strchr(strstr(kv->value, "${"), '}') != NULL) {
         at_value(k, kv, "config providers (${provider:...}) are not built yet");
     } else if (own != NULL) {
-        if (option_check(own->type, own->min, own->max, own->allowed, kv->value, &err) != 0) {
+        if (pipeline_option_check(own->type, own->min, own->max, own->allowed, kv->value, &err) !=
+            0) {
             at_value(k, kv, err.msg);
         }
     } else if (o != NULL && o->state == OPTION_LATER) {
@@ -190,7 +191,7 @@ static void check_key(struct check *k, const struct kv *kv)
         (void)snprintf(text, sizeof(text), "%s is not built yet; remove the key", kv->key);
         at_key(k, kv, NULL, text);
     } else if (o != NULL) {
-        if (option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) != 0) {
+        if (pipeline_option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) != 0) {
             at_value(k, kv, err.msg);
         }
     } else if (k->class_ != NULL) {
@@ -202,7 +203,7 @@ static void check_key(struct check *k, const struct kv *kv)
 
 static void check_topics(struct check *k)
 {
-    const struct kv *kv = kv_find(&k->c->config, "topics");
+    const struct kv *kv = pipeline_kv_find(&k->c->config, "topics");
     int is_sink = k->class_->kind == CTD_KIND_SINK;
     if (!is_sink && kv != NULL && class_option_find(k->class_, "topics") == NULL) {
         at_key(k, kv, class_option_find(k->class_, "topic") != NULL ? "topic" : NULL,
@@ -235,12 +236,12 @@ static void check_topics(struct check *k)
 
 static void check_class(struct check *k)
 {
-    const struct kv *kv = kv_find(&k->c->config, "connector.class");
+    const struct kv *kv = pipeline_kv_find(&k->c->config, "connector.class");
     if (kv == NULL) {
         at_connector(k, "connector.class", NULL, "is missing: it names the plugin class");
         return;
     }
-    k->class_ = plugins_find(k->plugins, kv->value);
+    k->class_ = pipeline_plugins_find(k->plugins, kv->value);
     if (k->class_ == NULL) {
         char refused[512] = "";
         if (k->plugins->n_refused > 0) {
@@ -248,9 +249,9 @@ static void check_class(struct check *k)
                            k->plugins->n_refused, k->plugins->n_refused == 1 ? " was" : "s were",
                            k->plugins->refused[0].reason);
         }
-        findings_add(k->findings, k->c->file, kv->value_line, kv->value_column, k->c->name, kv->key,
-                     plugins_nearest(k->plugins, kv->value),
-                     "no plugin in plugin.path has class '%s'%s", kv->value, refused);
+        pipeline_findings_add(k->findings, k->c->file, kv->value_line, kv->value_column, k->c->name,
+                              kv->key, pipeline_plugins_nearest(k->plugins, kv->value),
+                              "no plugin in plugin.path has class '%s'%s", kv->value, refused);
         return;
     }
     if (k->class_->kind != CTD_KIND_SOURCE && k->class_->kind != CTD_KIND_SINK) {
@@ -259,8 +260,8 @@ static void check_class(struct check *k)
     }
 }
 
-size_t validate_connector(const struct decl_connector *c, const struct host_config *host,
-                          const struct plugins *plugins, struct findings *findings)
+size_t pipeline_validate_connector(const struct decl_connector *c, const struct host_config *host,
+                                   const struct plugins *plugins, struct findings *findings)
 {
     size_t before = findings->n;
     struct check k = {.c = c, .host = host, .plugins = plugins, .findings = findings};
@@ -279,7 +280,7 @@ size_t validate_connector(const struct decl_connector *c, const struct host_conf
     check_topics(&k);
     for (size_t i = 0; i < k.class_->n_options; i++) {
         const struct class_option *o = &k.class_->options[i];
-        const char *value = kv_get(&c->config, o->name);
+        const char *value = pipeline_kv_get(&c->config, o->name);
         if (o->required && (value == NULL || *value == '\0')) {
             char text[256];
             (void)snprintf(text, sizeof(text), "is missing: %s needs it", k.class_->name);
@@ -289,12 +290,12 @@ size_t validate_connector(const struct decl_connector *c, const struct host_conf
     return findings->n - before;
 }
 
-size_t validate_all(const struct declared *d, const struct host_config *host,
-                    const struct plugins *plugins, struct findings *findings)
+size_t pipeline_validate_all(const struct declared *d, const struct host_config *host,
+                             const struct plugins *plugins, struct findings *findings)
 {
     size_t before = findings->n;
     for (size_t i = 0; i < d->n_connectors; i++) {
-        (void)validate_connector(&d->connectors[i], host, plugins, findings);
+        (void)pipeline_validate_connector(&d->connectors[i], host, plugins, findings);
     }
     return findings->n - before;
 }
@@ -302,41 +303,41 @@ size_t validate_all(const struct declared *d, const struct host_config *host,
 static int add_pair(struct kv_list *l, const char *key, const char *value)
 {
     struct kv kv = {.key = (char *)(uintptr_t)key, .value = (char *)(uintptr_t)value};
-    return kv_add(l, &kv);
+    return pipeline_kv_add(l, &kv);
 }
 
 /* The host's converter and its options, for a connector that names none. */
 static int inherit_converter(const struct decl_connector *c, const struct host_config *host,
                              const char *which, struct kv_list *out)
 {
-    if (kv_get(&c->config, which) != NULL) {
+    if (pipeline_kv_get(&c->config, which) != NULL) {
         return 0;
     }
     size_t n = strlen(which);
     for (size_t i = 0; i < host->keys.n; i++) {
         const struct kv *kv = &host->keys.items[i];
         if (strncmp(kv->key, which, n) == 0 && (kv->key[n] == '\0' || kv->key[n] == '.') &&
-            kv_get(out, kv->key) == NULL) {
+            pipeline_kv_get(out, kv->key) == NULL) {
             TRY(add_pair(out, kv->key, kv->value));
         }
     }
     return 0;
 }
 
-int validate_effective(const struct decl_connector *c, const struct host_config *host,
-                       struct kv_list *ret)
+int pipeline_validate_effective(const struct decl_connector *c, const struct host_config *host,
+                                struct kv_list *ret)
 {
     struct kv_list out = {0};
-    int rc = kv_copy(&out, &c->config);
+    int rc = pipeline_kv_copy(&out, &c->config);
     rc = rc != 0 ? rc : add_pair(&out, "name", c->name);
     rc = rc != 0 ? rc : inherit_converter(c, host, "key.converter", &out);
     rc = rc != 0 ? rc : inherit_converter(c, host, "value.converter", &out);
-    const char *interval = kv_get(&host->keys, "offset.flush.interval.ms");
-    if (rc == 0 && interval != NULL && kv_get(&out, "offset.flush.interval.ms") == NULL) {
+    const char *interval = pipeline_kv_get(&host->keys, "offset.flush.interval.ms");
+    if (rc == 0 && interval != NULL && pipeline_kv_get(&out, "offset.flush.interval.ms") == NULL) {
         rc = add_pair(&out, "offset.flush.interval.ms", interval);
     }
     if (rc != 0) {
-        kv_free(&out);
+        pipeline_kv_free(&out);
         return rc;
     }
     *ret = out;

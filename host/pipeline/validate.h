@@ -6,14 +6,14 @@
 #include "pipeline/plugins.h"
 
 /* Adds every problem to `findings` (with the connector's name); returns how many. */
-size_t validate_connector(const struct decl_connector *c, const struct host_config *host,
-                          const struct plugins *plugins, struct findings *findings);
+size_t pipeline_validate_connector(const struct decl_connector *c, const struct host_config *host,
+                                   const struct plugins *plugins, struct findings *findings);
 /* Every connector and every plugin that was refused and is asked for. Returns how many findings. */
-size_t validate_all(const struct declared *d, const struct host_config *host,
-                    const struct plugins *plugins, struct findings *findings);
-/* What the runner is given: the connector's own keys, "name", and the host's converters and intervals where
- * it names none. ERR_NOMEM. */
-int validate_effective(const struct decl_connector *c, const struct host_config *host,
-                       struct kv_list *ret) MUST_USE;
+size_t pipeline_validate_all(const struct declared *d, const struct host_config *host,
+                             const struct plugins *plugins, struct findings *findings);
+/* What the runner is given: the connector's own keys, "name", and the host's converters and
+ * intervals where it names none. ERR_NOMEM. */
+int pipeline_validate_effective(const struct decl_connector *c, const struct host_config *host,
+                                struct kv_list *ret) MUST_USE;
 
 #endif

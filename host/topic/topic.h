@@ -1,10 +1,10 @@
 /*
- * topic: the one interface to topics; behind it the built-in log (topic_open_plog) or a Kafka cluster
- * (topic_open_kafka). Commit units, reads under a position, groups with generations. Connectors,
- * offsets and config stand above it and are the same code for both.
+ * topic: the one interface to topics; behind it the built-in log (topic_open_plog) or a Kafka
+ * cluster (topic_open_kafka). Commit units, reads under a position, groups with generations.
+ * Connectors, offsets and config stand above it and are the same code for both.
  *
- * Threads: all functions are thread-safe; callbacks (done, wake) run on an engine thread, must not block
- * and must not call back into the engine: they post to their owner.
+ * Threads: all functions are thread-safe; callbacks (done, wake) run on an engine thread, must not
+ * block and must not call back into the engine: they post to their owner.
  */
 #ifndef TOPIC_TOPIC_H
 #define TOPIC_TOPIC_H
@@ -74,8 +74,9 @@ int topic_writable(struct topic_engine *e, char *ret_reason, size_t reason_len);
 
 /* ---- commit units ---- */
 
-/* Order fence: units of one stream become durable in submission order, and once one has failed the later
- * ones fail with ERR_CANCELLED until topic_stream_reset(). Owned by the caller, outlives its units. */
+/* Order fence: units of one stream become durable in submission order, and once one has failed the
+ * later ones fail with ERR_CANCELLED until topic_stream_reset(). Owned by the caller, outlives its
+ * units. */
 struct topic_stream;
 int topic_stream_open(struct topic_engine *e, struct topic_stream **ret, struct err *err) MUST_USE;
 void topic_stream_reset(struct topic_stream *s); /* with none of its units in flight */
@@ -100,8 +101,8 @@ struct topic_group_offset {
 struct topic_unit {
     struct topic_append *appends;
     size_t n_appends;
-    /* The host's own records (source offsets): never visible without the appends. The log commits both
-     * together; Kafka's engine produces them after the appends' acks. */
+    /* The host's own records (source offsets): never visible without the appends. The log commits
+     * both together; Kafka's engine produces them after the appends' acks. */
     struct topic_append *state;
     size_t n_state;
     const char *group; /* or NULL */
@@ -116,8 +117,8 @@ struct topic_unit {
     int ret_flush;
     void *engine_; /* the engine's own */
 };
-/* ERR_LIMIT when the engine's queue is full (try again later); ERR_STALE, ERR_NOT_FOUND, ERR_FENCED found at
- * once; on 0 `done` comes exactly once. Never blocks on disk or network. */
+/* ERR_LIMIT when the engine's queue is full (try again later); ERR_STALE, ERR_NOT_FOUND,
+ * ERR_FENCED found at once; on 0 `done` comes exactly once. Never blocks on disk or network. */
 int topic_submit(struct topic_engine *e, struct topic_unit *u, struct err *err) MUST_USE;
 /* topic_submit() and wait; not from a callback. */
 int topic_commit(struct topic_engine *e, struct topic_unit *u, struct err *err) MUST_USE;
@@ -128,14 +129,15 @@ struct topic_read {
     int64_t next_offset, start_offset, end_offset;
     size_t bytes;
 };
-/* A reader of one partition; wake(arg) is called when something may have arrived after a read returned
- * nothing. offset as topic_read. */
+/* A reader of one partition; wake(arg) is called when something may have arrived after a read
+ * returned nothing. offset as topic_read. */
 int topic_reader_open(struct topic_engine *e, const char *topic, int32_t partition,
                       void (*wake)(void *arg), void *arg, struct topic_reader **ret,
                       struct err *err) MUST_USE;
-/* Appends whole batches from the one that contains `offset`, about max_bytes, at least one batch; bytes 0:
- * nothing now. Committed records only. ERR_LIMIT: out of range (ret says the range); ERR_CORRUPT: named by file and
- * offset, ret->next_offset is behind it; ERR_NOT_FOUND: topic gone. Does not wait for the network. */
+/* Appends whole batches from the one that contains `offset`, about max_bytes, at least one batch;
+ * bytes 0: nothing now. Committed records only. ERR_LIMIT: out of range (ret says the range);
+ * ERR_CORRUPT: named by file and offset, ret->next_offset is behind it; ERR_NOT_FOUND: topic gone.
+ * Does not wait for the network. */
 int topic_read(struct topic_reader *r, int64_t offset, size_t max_bytes, struct buf *out,
                struct topic_read *ret, struct err *err) MUST_USE;
 void topic_reader_close(struct topic_reader *r); /* NULL-safe; wake does not run afterwards */
@@ -156,8 +158,8 @@ struct topic_event {
     const struct topic_assignment *partitions; /* ASSIGNED: all added now; REVOKED: all taken now */
     size_t n;
 };
-/* Joins `group` as one of its members (a sink task). Partitions move only when they must: a join, a leave, a
- * topic that grows. wake(arg): topic_member_poll() has something. */
+/* Joins `group` as one of its members (a sink task). Partitions move only when they must: a join,
+ * a leave, a topic that grows. wake(arg): topic_member_poll() has something. */
 int topic_member_join(struct topic_engine *e, const char *group, const char *const *topics,
                       size_t n_topics, void (*wake)(void *arg), void *arg,
                       struct topic_member **ret, struct err *err) MUST_USE;
@@ -168,7 +170,8 @@ void topic_member_revoked(struct topic_member *m);
 /* Leaves at once: its partitions go to the others. NULL-safe. */
 void topic_member_leave(struct topic_member *m);
 
-/* The group's committed offset of one partition; ERR_NOT_FOUND if none. May wait for the network. */
+/* The group's committed offset of one partition; ERR_NOT_FOUND if none. May wait for the network.
+ * */
 int topic_group_offset(struct topic_engine *e, const char *group, const char *topic,
                        int32_t partition, int64_t *ret, struct err *err) MUST_USE;
 

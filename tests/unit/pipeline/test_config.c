@@ -34,9 +34,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    findings_free(&findings);
-    declared_free(&declared);
-    config_host_free(&host);
+    pipeline_findings_free(&findings);
+    pipeline_declared_free(&declared);
+    pipeline_config_host_free(&host);
     (void)unsetenv("CONNECTD_DATA_DIR");
     int rc = chdir(old_cwd);
     return rc != 0 ? rc : file_remove_tree(dir, NULL);
@@ -54,15 +54,15 @@ static void load(const char *const *sets, size_t n_sets)
 {
     struct config_input in = {.sets = sets, .n_sets = n_sets, .bin_dir = dir};
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&in, &host, &declared, &findings, &err), 0);
-    findings_sort(&findings);
+    assert_int_equal(pipeline_config_load(&in, &host, &declared, &findings, &err), 0);
+    pipeline_findings_sort(&findings);
 }
 
 static void assert_finding(size_t i, const char *expected)
 {
     char line[1024];
     assert_true(i < findings.n);
-    findings_format(&findings.items[i], line, sizeof(line));
+    pipeline_findings_format(&findings.items[i], line, sizeof(line));
     assert_string_equal(line, expected);
 }
 
@@ -105,7 +105,7 @@ static void host_mistakes_are_all_found_with_their_places(void **state)
                          "log.flush: sometimes\n"
                          "bootstrap.servers: x:9092\n");
     load(NULL, 0);
-    assert_true(config_host_broken(&host, &findings));
+    assert_true(pipeline_config_host_broken(&host, &findings));
     assert_int_equal(findings.n, 3);
     assert_finding(0, "connectd.yaml:1:1: listenerz: unknown key (did you mean listeners?)");
     assert_finding(1, "connectd.yaml:2:12: log.flush: must be one of always, interval, os, not "
@@ -128,11 +128,11 @@ static void topics_and_connectors_come_from_all_files(void **state)
     assert_int_equal(findings.n, 0);
     assert_int_equal(declared.n_topics, 1);
     assert_int_equal(declared.topics[0].partitions, 2);
-    assert_string_equal(kv_get(&declared.topics[0].config, "retention.ms"), "1000");
+    assert_string_equal(pipeline_kv_get(&declared.topics[0].config, "retention.ms"), "1000");
     assert_int_equal(declared.n_connectors, 3);
-    assert_string_equal(kv_get(&declared.connectors[0].config, "tasks.max"), "3");
-    assert_string_equal(kv_get(&declared.connectors[0].config, "list"), "a,b");
-    assert_null(kv_get(&declared.connectors[0].config, "gone"));
+    assert_string_equal(pipeline_kv_get(&declared.connectors[0].config, "tasks.max"), "3");
+    assert_string_equal(pipeline_kv_get(&declared.connectors[0].config, "list"), "a,b");
+    assert_null(pipeline_kv_get(&declared.connectors[0].config, "gone"));
     assert_string_equal(declared.connectors[1].name, "c2");
     assert_string_equal(declared.connectors[2].name, "c3");
 }
@@ -144,13 +144,14 @@ static void pipeline_files_refuse_what_does_not_belong(void **state)
                                "conectors:\n  x: 1\n");
     load(NULL, 0);
     assert_int_equal(findings.n, 3);
-    assert_finding(0, "./connectors.d/a.yaml:3:5: topics.t1.partitons: unknown topic config (did you "
-                      "mean partitions?)");
+    assert_finding(0,
+                   "./connectors.d/a.yaml:3:5: topics.t1.partitons: unknown topic config (did you "
+                   "mean partitions?)");
     assert_finding(
         1, "./connectors.d/a.yaml:5:17: topics.t2.partitions: must be from 1 to 10000, not 0");
-    assert_finding(2, "./connectors.d/a.yaml:7:3: conectors.x: a pipeline file holds topics: and "
+    assert_finding(2, "./connectors.d/a.yaml:6:1: conectors: a pipeline file holds topics: and "
                       "connectors: only (did you mean connectors?)");
-    assert_false(config_host_broken(&host, &findings));
+    assert_false(pipeline_config_host_broken(&host, &findings));
 }
 
 static void the_first_file_keeps_a_name_and_the_later_is_told(void **state)
@@ -162,7 +163,7 @@ static void the_first_file_keeps_a_name_and_the_later_is_told(void **state)
         "connectors:\n  c1: {connector.class: B}\ntopics:\n  t: {partitions: 2}\n");
     load(NULL, 0);
     assert_int_equal(declared.n_connectors, 1);
-    assert_string_equal(kv_get(&declared.connectors[0].config, "connector.class"), "A");
+    assert_string_equal(pipeline_kv_get(&declared.connectors[0].config, "connector.class"), "A");
     assert_int_equal(declared.topics[0].partitions, 1);
     assert_int_equal(findings.n, 2);
     assert_string_equal(findings.items[0].file, "./connectors.d/b.yaml");

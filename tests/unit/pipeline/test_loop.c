@@ -28,13 +28,13 @@ static int setup(void **state)
     (void)state;
     struct err err = ERR_INIT;
     memset(order, 0, sizeof(order));
-    return loop_init(&loop, &err);
+    return pipeline_loop_init(&loop, &err);
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    loop_destroy(&loop);
+    pipeline_loop_destroy(&loop);
     return 0;
 }
 
@@ -53,7 +53,7 @@ static void fire_b(struct loop_timer *t)
 static void fire_stop(struct loop_timer *t)
 {
     (void)t;
-    loop_stop(&loop);
+    pipeline_loop_stop(&loop);
 }
 
 static void timers_fire_in_order_and_only_when_set(void **state)
@@ -63,12 +63,12 @@ static void timers_fire_in_order_and_only_when_set(void **state)
     struct loop_timer b = {.fire = fire_b};
     struct loop_timer cleared = {.fire = fire_a};
     struct loop_timer end = {.fire = fire_stop};
-    loop_timer_set(&loop, &end, 20);
-    loop_timer_set(&loop, &b, 10);
-    loop_timer_set(&loop, &a, 1);
-    loop_timer_set(&loop, &cleared, 2);
-    loop_timer_clear(&loop, &cleared);
-    loop_run(&loop);
+    pipeline_loop_timer_set(&loop, &end, 20);
+    pipeline_loop_timer_set(&loop, &b, 10);
+    pipeline_loop_timer_set(&loop, &a, 1);
+    pipeline_loop_timer_set(&loop, &cleared, 2);
+    pipeline_loop_timer_clear(&loop, &cleared);
+    pipeline_loop_run(&loop);
     assert_string_equal(order, "ab");
     assert_int_equal(a.due_ms, 0);
 }
@@ -79,11 +79,11 @@ static void a_timer_set_again_fires_once_at_the_later_time(void **state)
     struct loop_timer a = {.fire = fire_a};
     struct loop_timer b = {.fire = fire_b};
     struct loop_timer end = {.fire = fire_stop};
-    loop_timer_set(&loop, &a, 1);
-    loop_timer_set(&loop, &a, 12);
-    loop_timer_set(&loop, &b, 5);
-    loop_timer_set(&loop, &end, 25);
-    loop_run(&loop);
+    pipeline_loop_timer_set(&loop, &a, 1);
+    pipeline_loop_timer_set(&loop, &a, 12);
+    pipeline_loop_timer_set(&loop, &b, 5);
+    pipeline_loop_timer_set(&loop, &end, 25);
+    pipeline_loop_run(&loop);
     assert_string_equal(order, "ba");
 }
 
@@ -96,9 +96,9 @@ static void count_post(struct loop_post *p)
 {
     struct counted *c = (struct counted *)(void *)p;
     if (++c->runs == 1000) {
-        loop_stop(&loop);
+        pipeline_loop_stop(&loop);
     } else if (c->runs % 2 == 0) {
-        loop_post(&loop, p); /* from within */
+        pipeline_loop_post(&loop, p); /* from within */
     }
 }
 
@@ -108,7 +108,7 @@ static void *poster(void *arg)
 {
     (void)arg;
     for (int i = 0; i < 100000 && !__atomic_load_n(&loop.stop, __ATOMIC_RELAXED); i++) {
-        loop_post(&loop, &counted.post);
+        pipeline_loop_post(&loop, &counted.post);
     }
     return NULL;
 }
@@ -121,12 +121,12 @@ static void posts_of_another_thread_run_here(void **state)
     memset(&counted, 0, sizeof(counted));
     counted.post.run = count_post;
     struct loop_timer end = {.fire = fire_stop};
-    loop_timer_set(&loop, &end, 5000);
+    pipeline_loop_timer_set(&loop, &end, 5000);
     assert_int_equal(thread_start(&t, "poster", poster, NULL, &err), 0);
-    loop_run(&loop);
+    pipeline_loop_run(&loop);
     thread_join(t);
     assert_true(counted.runs > 0);
-    loop_post_cancel(&loop, &counted.post);
+    pipeline_loop_post_cancel(&loop, &counted.post);
     assert_int_equal(counted.post.queued, 0);
 }
 
@@ -143,12 +143,12 @@ static void a_cancelled_post_does_not_run_and_the_others_do(void **state)
     struct loop_post gone = {.run = note_post};
     struct loop_post last = {.run = note_post};
     struct loop_timer end = {.fire = fire_stop};
-    loop_post(&loop, &first);
-    loop_post(&loop, &gone);
-    loop_post_cancel(&loop, &gone);
-    loop_post(&loop, &last);
-    loop_timer_set(&loop, &end, 5);
-    loop_run(&loop);
+    pipeline_loop_post(&loop, &first);
+    pipeline_loop_post(&loop, &gone);
+    pipeline_loop_post_cancel(&loop, &gone);
+    pipeline_loop_post(&loop, &last);
+    pipeline_loop_timer_set(&loop, &end, 5);
+    pipeline_loop_run(&loop);
     assert_string_equal(order, "pp");
 }
 
@@ -161,9 +161,9 @@ static void remove_other(struct loop_io *io, uint32_t events)
     (void)events;
     note('i');
     struct loop_io *other = io == &ios[0] ? &ios[1] : &ios[0];
-    loop_remove(&loop, other);
-    loop_remove(&loop, io);
-    loop_stop(&loop);
+    pipeline_loop_remove(&loop, other);
+    pipeline_loop_remove(&loop, io);
+    pipeline_loop_stop(&loop);
 }
 
 static void a_descriptor_removed_in_a_turn_is_not_called_in_it(void **state)
@@ -174,9 +174,9 @@ static void a_descriptor_removed_in_a_turn_is_not_called_in_it(void **state)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]), 0);
         assert_int_equal(write(pairs[i][1], "x", 1), 1);
         ios[i] = (struct loop_io){.fd = pairs[i][0], .ready = remove_other};
-        assert_int_equal(loop_add(&loop, &ios[i], EPOLLIN, &err), 0);
+        assert_int_equal(pipeline_loop_add(&loop, &ios[i], EPOLLIN, &err), 0);
     }
-    loop_run(&loop);
+    pipeline_loop_run(&loop);
     assert_string_equal(order, "i");
     for (int i = 0; i < 2; i++) {
         (void)close(pairs[i][0]);

@@ -36,16 +36,16 @@ static int setup(void **state)
     connector.file = strdup("f.yaml");
     connector.line = 2;
     connector.column = 3;
-    return describe_parse(description, strlen(description), "/p/demo.so", "/d/demo.so",
-                          &plugins.classes, &plugins.n_classes, &err);
+    return pipeline_describe_parse(description, strlen(description), "/p/demo.so", "/d/demo.so",
+                                   &plugins.classes, &plugins.n_classes, &err);
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    plugins_free(&plugins);
-    findings_free(&findings);
-    kv_free(&connector.config);
+    pipeline_plugins_free(&plugins);
+    pipeline_findings_free(&findings);
+    pipeline_kv_free(&connector.config);
     free(connector.name);
     free(connector.file);
     return 0;
@@ -59,7 +59,7 @@ static void set(const char *key, const char *value)
                     .column = 5,
                     .value_line = 10,
                     .value_column = 20};
-    assert_int_equal(kv_add(&connector.config, &kv), 0);
+    assert_int_equal(pipeline_kv_add(&connector.config, &kv), 0);
 }
 
 static void set_good(void)
@@ -71,10 +71,10 @@ static void set_good(void)
 
 static void assert_one(const char *expected)
 {
-    (void)validate_connector(&connector, &host, &plugins, &findings);
+    (void)pipeline_validate_connector(&connector, &host, &plugins, &findings);
     assert_int_equal(findings.n, 1);
     char line[1024];
-    findings_format(&findings.items[0], line, sizeof(line));
+    pipeline_findings_format(&findings.items[0], line, sizeof(line));
     assert_string_equal(line, expected);
     assert_string_equal(findings.items[0].connector, "c1");
 }
@@ -87,8 +87,9 @@ static void a_good_one_has_no_findings(void **state)
     set("connection.url", "anything");
     set("value.converter", "org.apache.kafka.connect.storage.StringConverter");
     set("exactly.once.support", "required");
-    assert_int_equal(validate_connector(&connector, &host, &plugins, &findings), 0);
-    assert_ptr_equal(plugins_find(&plugins, "org.demo.DemoSinkConnector"), &plugins.classes[0]);
+    assert_int_equal(pipeline_validate_connector(&connector, &host, &plugins, &findings), 0);
+    assert_ptr_equal(pipeline_plugins_find(&plugins, "org.demo.DemoSinkConnector"),
+                     &plugins.classes[0]);
 }
 
 static void an_unknown_class_names_the_nearest(void **state)
@@ -129,7 +130,7 @@ static void numbers_and_choices_are_checked(void **state)
     set("batch.size", "101");
     set("mode", "delete");
     set("tasks.max", "many");
-    assert_int_equal(validate_connector(&connector, &host, &plugins, &findings), 3);
+    assert_int_equal(pipeline_validate_connector(&connector, &host, &plugins, &findings), 3);
 }
 
 static void a_sink_needs_topics_with_good_names(void **state)
@@ -185,13 +186,13 @@ static void the_host_lends_its_converters(void **state)
     set_good();
     struct kv kv = {.key = (char *)(uintptr_t) "value.converter",
                     .value = (char *)(uintptr_t) "StringConverter"};
-    assert_int_equal(kv_add(&host.keys, &kv), 0);
+    assert_int_equal(pipeline_kv_add(&host.keys, &kv), 0);
     struct kv_list effective = {0};
-    assert_int_equal(validate_effective(&connector, &host, &effective), 0);
-    assert_string_equal(kv_get(&effective, "value.converter"), "StringConverter");
-    assert_string_equal(kv_get(&effective, "name"), "c1");
-    kv_free(&effective);
-    kv_free(&host.keys);
+    assert_int_equal(pipeline_validate_effective(&connector, &host, &effective), 0);
+    assert_string_equal(pipeline_kv_get(&effective, "value.converter"), "StringConverter");
+    assert_string_equal(pipeline_kv_get(&effective, "name"), "c1");
+    pipeline_kv_free(&effective);
+    pipeline_kv_free(&host.keys);
 }
 
 static void a_bad_description_is_refused(void **state)
@@ -200,9 +201,10 @@ static void a_bad_description_is_refused(void **state)
     struct err err = ERR_INIT;
     struct plugin_class *c = NULL;
     size_t n = 0;
-    assert_int_not_equal(describe_parse("{", 1, "f", "f", &c, &n, &err), 0);
+    assert_int_not_equal(pipeline_describe_parse("{", 1, "f", "f", &c, &n, &err), 0);
     static const char nameless[] = "{\"classes\":[{\"kind\":\"sink\"}]}";
-    assert_int_equal(describe_parse(nameless, strlen(nameless), "f", "f", &c, &n, &err), ERR_DATA);
+    assert_int_equal(pipeline_describe_parse(nameless, strlen(nameless), "f", "f", &c, &n, &err),
+                     ERR_DATA);
 }
 
 int validate_tests(void)
