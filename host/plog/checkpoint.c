@@ -351,10 +351,37 @@ static int write_file(struct plog *p, const struct snapshot *s, uint64_t first_l
     return rc;
 }
 
+/* What a failed unit left behind the end, and could not be cut off then, at a clean stop. */
+static int cut_tails(struct plog *p, struct snapshot *s, struct err *err)
+{
+    for (size_t i = 0; i < s->n_parts; i++) {
+        struct plog_partition *t = s->parts[i].part;
+        if (!t->tail_left) {
+            continue;
+        }
+        struct plog_segment *last = t->segs[t->n_segs - 1];
+        char path[PATH_MAX];
+        plog_segment_path(last, "log", path);
+        int fd = -1;
+        TRY(plog_segment_pin(last, &fd, err));
+        int rc = plog_io_truncate(p, fd, last->pub.size, path, err);
+        if (rc == 0) {
+            rc = plog_io_sync(p, fd, path, err);
+        }
+        plog_segment_unpin(last);
+        TRY(rc);
+        t->tail_left = 0;
+    }
+    return 0;
+}
+
 int plog_checkpoint_write_now(struct plog *p, uint64_t first_live, int clean, struct err *err)
 {
     struct snapshot s = {0};
     int rc = take_snapshot(p, &s, clean, err);
+    if (rc == 0) {
+        rc = cut_tails(p, &s, err);
+    }
     if (rc == 0) {
         rc = sync_snapshot(p, &s, clean, err);
     }
@@ -452,7 +479,8 @@ int plog_checkpoint_read(struct plog *p, struct plog_checkpoint *ret, struct err
 /* ---- the thread ---- */
 
 struct rotation {
-    struct plog_journal *next;
+    struct plog_journal *next; /* NULL once it is the log's */
+    uint64_t generation;       /* that counts from here on */
     struct snapshot snap;
 };
 
@@ -461,44 +489,52 @@ static int rotate(struct plog *p, void *arg, struct err *err)
 {
     struct rotation *r = arg;
     TRY(take_snapshot(p, &r->snap, 0, err));
+    int64_t used = p->journal->len - plog_journal_first();
+    if (used == 0 && p->dead_generation == 0) { /* nothing is in it: it may as well go on */
+        r->generation = p->journal->generation;
+        return 0;
+    }
     plog_journal_close(p->journal);
+    r->generation = r->next->generation;
     p->journal = r->next;
+    r->next = NULL;
+    (void)atomic_fetch_add(&p->retired_bytes, used);
     p->straight_bytes = 0;
     atomic_store(&p->uncheckpointed, 0);
     return 0;
 }
 
-static int checkpoint(struct plog *p, uint64_t generation, struct err *err)
+/* One checkpoint. *ret_generation: the one that counts from it on. */
+static int checkpoint(struct plog *p, uint64_t *ret_generation, struct err *err)
 {
     struct rotation r = {0};
-    TRY(plog_journal_create(p, generation, &r.next, err));
-    char *path = strdup(r.next->path);
+    TRY(plog_journal_create(p, p->next_generation++, &r.next, err));
     int rc = plog_control_run(p, rotate, &r, err);
-    if (rc < 0) {
+    if (r.next != NULL) {
+        (void)unlink(r.next->path);
         plog_journal_close(r.next);
-        if (path != NULL) {
-            (void)unlink(path);
-        }
-        free(path);
-        snapshot_free(&r.snap);
-        return rc;
-    }
-    free(path);
-    rc = sync_snapshot(p, &r.snap, 0, err);
-    if (rc == 0) {
-        rc = write_file(p, &r.snap, generation, 0, err);
     }
     if (rc == 0) {
-        p->first_live = generation;
-        struct err why = ERR_INIT;
-        if (plog_journal_unlink(p, generation, &why) < 0) { /* the next open removes them */
-            LOG_WARN("plog", "%s", why.msg);
+        *ret_generation = r.generation;
+        rc = sync_snapshot(p, &r.snap, 0, err);
+        if (rc == 0) {
+            rc = write_file(p, &r.snap, r.generation, 0, err);
         }
-    } else {
-        atomic_store(&p->uncheckpointed, 1);
+        if (rc < 0) {
+            atomic_store(&p->uncheckpointed, 1);
+        }
     }
     snapshot_free(&r.snap);
-    return rc;
+    if (rc < 0) {
+        return rc;
+    }
+    p->first_live = r.generation;
+    atomic_store(&p->retired_bytes, 0);
+    struct err why = ERR_INIT;
+    if (plog_journal_unlink(p, r.generation, &why) < 0) { /* the next open removes them */
+        LOG_WARN("plog", "%s", why.msg);
+    }
+    return 0;
 }
 
 /* Notes the outcome of the checkpoint that began `generation`; q_mu held. Returns 1 if it retired a dead
@@ -537,8 +573,8 @@ static void *checkpointer_main(void *arg)
         int failed_before = p->checkpoint_failed;
         mutex_unlock(&p->q_mu);
         struct err err = ERR_INIT;
-        uint64_t generation = p->next_generation++;
-        int rc = checkpoint(p, generation, &err);
+        uint64_t generation = 0;
+        int rc = checkpoint(p, &generation, &err);
         next_ms = clock_mono_ms() + p->o.flush_interval_ms;
         if (rc < 0 && rc != ERR_CANCELLED && !failed_before) {
             LOG_ERROR("plog", "checkpoint failed, to be tried again: %s", err.msg);

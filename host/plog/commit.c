@@ -73,13 +73,6 @@ static int probe(struct plog *p, struct err *err)
     return rc;
 }
 
-static void probe_health(struct plog *p)
-{
-    struct err err = ERR_INIT;
-    int rc = probe(p, &err);
-    plog_health_set(p, rc == 0, err.msg);
-}
-
 /* ---- submitting ---- */
 
 int plog_submit(struct plog *p, struct plog_unit *u, struct err *err)
@@ -277,6 +270,17 @@ static struct plog_unit *ack_too_early(struct plog *p, struct plog_unit *u)
 
 /* ---- one group ---- */
 
+static int64_t journal_used(const struct plog *p)
+{
+    return p->journal->len - plog_journal_first();
+}
+
+/* Whether journals have gathered beyond what checkpoints should have freed. */
+static int journals_full(struct plog *p)
+{
+    return journal_used(p) + atomic_load(&p->retired_bytes) > 4 * (int64_t)p->o.journal_bytes;
+}
+
 /* After a failed write: back to the published state; whether to try the units again one by one. */
 static int recover_group(struct plog *p, struct plog_group *g, struct err *err, int *ret_dead)
 {
@@ -288,7 +292,9 @@ static int recover_group(struct plog *p, struct plog_group *g, struct err *err, 
     }
     if (fault == NULL) {
         plog_health_set(p, 0, err->msg);
-        plog_checkpoint_request(p); /* retired journals may be the space that is missing */
+        if (journal_used(p) > 0) {
+            plog_checkpoint_request(p); /* old journals may be the space that is missing */
+        }
         return 0;
     }
     LOG_ERROR("plog", "%s: the partition takes no records until its segment is made afresh",
@@ -329,17 +335,12 @@ static size_t gather(struct plog *p, struct plog_group *g, struct plog_unit **un
     return n;
 }
 
-static int64_t journal_used(const struct plog *p)
-{
-    return p->journal->len - plog_journal_first();
-}
-
 /* Whether nothing can be acked now, with the reason in err. */
 static int refuses(struct plog *p, struct err *err)
 {
     mutex_lock(&p->q_mu);
     int dead = p->dead_generation != 0;
-    int full = p->checkpoint_failed && journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
+    int full = p->checkpoint_failed && journals_full(p);
     if (dead) {
         (void)err_set(err, ERR_IO, "%s", p->reason);
     } else if (full) {
@@ -350,6 +351,13 @@ static int refuses(struct plog *p, struct err *err)
         plog_health_set(p, 0, err->msg);
     }
     return dead || full;
+}
+
+static void probe_health(struct plog *p)
+{
+    struct err err = ERR_INIT;
+    int ok = !refuses(p, &err) && probe(p, &err) == 0;
+    plog_health_set(p, ok, err.msg);
 }
 
 static int write_and_sync(struct plog *p, struct plog_group *g, struct err *err)
@@ -501,7 +509,7 @@ static void take_units(struct plog *p)
 static int must_wait(struct plog *p)
 {
     int wait = !p->checkpoint_failed && p->dead_generation == 0 && p->checkpointer_runs &&
-               journal_used(p) > 4 * (int64_t)p->o.journal_bytes;
+               journals_full(p);
     if (wait) {
         p->want_checkpoint = 1;
         cond_signal(&p->checkpoint_cond);

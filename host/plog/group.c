@@ -342,6 +342,7 @@ static int write_journal(struct plog *p, struct plog_group *g, int kind, struct 
         }
     }
     if (g->heads.error != 0) {
+        p->next_seq = g->first_seq;
         return err_set(err, g->heads.error, "journal frames of a group: too large");
     }
     int n_iov = 0;
@@ -459,13 +460,20 @@ static void rollback_partition(struct plog *p, struct plog_partition *t)
         (void)unlink(path); /* an empty leftover would be removed at the next open */
         plog_segment_unref(t->segs[i]);
     }
-    /* Should this fail, the next write goes to the same place, and recovery cuts there as well. */
+    /* Should this fail, the next write goes to the same place, recovery cuts there, and so does a clean
+     * close. */
     char path[PATH_MAX];
     plog_segment_path(active, "log", path);
     int fd = -1;
-    if (plog_segment_pin(active, &fd, NULL) == 0) {
-        (void)!plog_io_truncate(p, fd, size, path, NULL);
+    int rc = plog_segment_pin(active, &fd, NULL);
+    if (rc == 0) {
+        rc = plog_io_truncate(p, fd, size, path, NULL);
         plog_segment_unpin(active);
+    }
+    if (rc < 0) {
+        mutex_lock(&t->mu);
+        t->tail_left = 1;
+        mutex_unlock(&t->mu);
     }
 }
 

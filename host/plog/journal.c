@@ -175,10 +175,12 @@ int plog_journal_reader_open(struct plog *p, uint64_t generation, struct plog_jo
         goto out;
     }
     r.size = st.st_size;
-    uint8_t raw[HEADER_BYTES];
-    rc = read_at(&r, raw, sizeof(raw), 0, err);
-    if (rc < 0) {
-        goto out;
+    uint8_t raw[HEADER_BYTES] = {0};
+    if (r.size >= HEADER_BYTES) {
+        rc = read_at(&r, raw, sizeof(raw), 0, err);
+        if (rc < 0) {
+            goto out;
+        }
     }
     struct cursor c;
     cursor_init(&c, raw, sizeof(raw));
@@ -187,8 +189,7 @@ int plog_journal_reader_open(struct plog *p, uint64_t generation, struct plog_jo
     (void)cursor_le64(&c);
     if (memcmp(magic, header_magic, 8) != 0 || stored != generation ||
         cursor_le32(&c) != codec_crc32c(0, raw, 24)) {
-        rc = err_set(err, ERR_DATA, "%s: not the header of journal generation %llu", r.path,
-                     (unsigned long long)generation);
+        r.bad_header = 1;
     }
 out:
     if (rc < 0) {

@@ -136,6 +136,7 @@ struct plog_partition {
     int deleted;
     int failed;    /* a segment's write or sync failed: no acks until it was made afresh */
     int dir_dirty; /* a segment was created since the folder was synced */
+    int tail_left; /* bytes of a failed unit could not be cut off the active segment */
     char error[256];
     struct plog_hint hints[PLOG_HINTS];
     unsigned next_hint;
@@ -246,7 +247,8 @@ struct plog {
     uint64_t durable_seq;   /* frames up to this one are synced */
     int64_t straight_bytes; /* since the last rotation */
 
-    _Atomic int uncheckpointed; /* something was committed since the last rotation */
+    _Atomic int uncheckpointed;    /* something was committed since the last rotation */
+    _Atomic int64_t retired_bytes; /* of journals before the current one that no checkpoint freed */
 
     /* checkpointer, plog_open() and plog_close() */
     uint64_t next_generation;
@@ -400,6 +402,7 @@ struct plog_frame {
 };
 struct plog_journal_reader {
     uint64_t generation;
+    int bad_header;
     int fd;
     char *path;
     int64_t size;
@@ -412,7 +415,7 @@ struct plog_journal_reader {
     struct plog_frame_extent *extents;
     size_t cap_extents;
 };
-/* ERR_DATA when the header is not a journal's of that generation. */
+/* A header that is not this generation's is told by bad_header: frames check out by themselves. */
 int plog_journal_reader_open(struct plog *p, uint64_t generation, struct plog_journal_reader *ret,
                              struct err *err) MUST_USE;
 void plog_journal_reader_close(struct plog_journal_reader *r);

@@ -234,13 +234,16 @@ static int replay_generation(struct replay *r, size_t gen, int *ret_stop, struct
     struct plog_journal_reader j;
     struct err why = ERR_INIT;
     int rc = plog_journal_reader_open(r->p, r->generations[gen], &j, &why);
-    if (rc == ERR_DATA) { /* a crash while it was made: nothing was ever written to it */
-        LOG_WARN("plog", "%s: skipped", why.msg);
-        return 0;
-    }
     if (rc < 0) {
         err_copy(err, &why);
         return rc;
+    }
+    if (j.bad_header &&
+        j.size <= plog_journal_first()) { /* a crash while it was made: never used */
+        LOG_INFO("plog", "%s: empty, without a header", j.path);
+    } else if (j.bad_header) {
+        LOG_ERROR("plog", "%s: its header is damaged", j.path);
+        r->damaged = 1;
     }
     int fresh = 1; /* a generation may begin with any sequence number, also behind damage */
     for (int64_t pos = plog_journal_first();;) {
@@ -444,13 +447,23 @@ static int load_indexes(struct plog_partition *t, int clean, int by_scan, struct
     return 0;
 }
 
+/* Whether more is there than a clean stop left: then a journal was lost since. */
+static int is_longer(const struct plog_partition *t)
+{
+    const struct plog_segment *last = t->n_segs > 0 ? t->segs[t->n_segs - 1] : NULL;
+    return last != NULL &&
+           (last->base > t->r_segment || (last->base == t->r_segment && last->pub.size > t->r_pos));
+}
+
 static int settle(struct plog *p, struct plog_partition *t, const struct replay *r, int clean,
                   struct err *err)
 {
-    int by_scan = !t->r_known || r->damaged;
+    int by_scan = !t->r_known || r->damaged || (clean && is_longer(t));
     if (by_scan && t->n_segs > 0 && t->segs[t->n_segs - 1]->pub.size > 0) {
         LOG_WARN("plog", "%s: scanned, since %s", t->dir,
-                 r->damaged ? "the journal is damaged" : "the journal does not know it");
+                 r->damaged    ? "the journal is damaged"
+                 : !t->r_known ? "the journal does not know it"
+                               : "it is longer than at the last clean stop");
     }
     TRY(by_scan ? settle_by_scan(p, t, err) : settle_known(p, t, err));
     TRY(load_indexes(t, clean, by_scan, err));
@@ -556,6 +569,11 @@ int plog_recover(struct plog *p, struct err *err)
     skip_retired(&r, have ? c.first_live : 0);
     r.expect = have ? c.next_seq : 0;
     int clean = have && c.clean && r.n == 0;
+    if (have && !c.clean && (r.n == 0 || r.generations[0] != c.first_live)) {
+        LOG_ERROR("plog", "%s: generation %llu, which the checkpoint names, is missing",
+                  p->journal_dir, (unsigned long long)c.first_live);
+        r.damaged = 1;
+    }
     rc = replay(&r, err);
     if (rc == 0) {
         p->next_seq = r.expect > 0 ? r.expect : 1;

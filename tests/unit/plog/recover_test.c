@@ -368,6 +368,50 @@ static void test_damaged_journal(void **state)
     test_dir_drop(dir);
 }
 
+/* A journal that is missing or has a bad header is no reason to cut what is in the segments. */
+static void test_lost_journal(void **state)
+{
+    (void)state;
+    char *dir = test_dir();
+    char *copy = copy_name(dir);
+    /* Round 1 runs on the checkpoint of a clean stop. */
+    const char *want[2] = {"0 a:0\n1 b:0\n", "0 a:0\n1 b:0\n2 a:0\n3 b:0\n"};
+    for (int round = 0; round < 2; round++) {
+        struct plog *p = test_open_with((struct plog_options){.dir = dir, .force_path = 1});
+        if (round == 0) {
+            test_topic(p, "t", 1, NULL);
+        }
+        struct plog_partition *t = test_part(p, "t", 0);
+        (void)test_put(p, t, "a", 1, 20, 1000);
+        (void)test_put(p, t, "b", 1, 20, 1000);
+        for (int how = 0; how < 3; how++) {
+            test_copy(dir, copy);
+            int64_t ignored = 0;
+            char *journal = newest_journal(copy, &ignored);
+            if (how == 0) {
+                assert_int_equal(unlink(journal), 0);
+            } else if (how == 1) {
+                (void)test_garble(journal, 3, 1, -1);
+            } else {
+                test_truncate(journal, 32);
+                (void)test_garble(journal, 3, 1, -1);
+            }
+            struct plog *q = test_open(copy);
+            /* An emptied one is what a crash leaves of a new one: then nothing was acked in it. */
+            if (how < 2) {
+                expect_dump(q, "t", 0, want[round]);
+            }
+            plog_close(q);
+            free(journal);
+            OK(file_remove_tree(copy, &test_err));
+        }
+        plog_partition_unref(t);
+        plog_close(p);
+    }
+    free(copy);
+    test_dir_drop(dir);
+}
+
 /* ---- a lost or damaged checkpoint ---- */
 
 static void test_lost_checkpoint(void **state)
@@ -780,6 +824,7 @@ int run_recover_tests(void)
         cmocka_unit_test(test_unacked_segment),
         cmocka_unit_test(test_ghost_segment),
         cmocka_unit_test(test_damaged_journal),
+        cmocka_unit_test(test_lost_journal),
         cmocka_unit_test(test_lost_checkpoint),
         cmocka_unit_test(test_scan_without_checkpoint),
         cmocka_unit_test(test_bad_batch),
