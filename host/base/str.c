@@ -88,8 +88,8 @@ int str_to_bool(const char *s, int *ret)
     return ERR_INVAL;
 }
 
-/* Edit distance in half edits (a change of case costs 1, any other edit 2); `limit` + 1 when
- * longer. */
+/* Edit distance in half edits: a change of case costs 1; an insertion, deletion, change or swap of
+ * two neighbours 2 (optimal string alignment). `limit` + 1 when longer. */
 static int distance(const char *a, const char *b, int limit)
 {
     enum { MAX = 64 };
@@ -98,32 +98,30 @@ static int distance(const char *a, const char *b, int limit)
     if (n > MAX || m > MAX) {
         return limit + 1;
     }
-    int row[MAX + 1];
+    int rows[3][MAX + 1]; /* of i - 2, i - 1 and i, in turn */
     for (size_t j = 0; j <= m; j++) {
-        row[j] = (int)j * 2;
+        rows[0][j] = (int)j * 2;
     }
     for (size_t i = 1; i <= n; i++) {
-        int diagonal = row[0];
+        int *row = rows[i % 3];
+        const int *above = rows[(i + 2) % 3];
+        const int *two_above = rows[(i + 1) % 3];
         row[0] = (int)i * 2;
         for (size_t j = 1; j <= m; j++) {
-            int cost = 2;
-            if (a[i - 1] == b[j - 1]) {
-                cost = 0;
-            } else if (tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1])) {
-                cost = 1;
-            }
-            int best = diagonal + cost;
-            diagonal = row[j];
-            if (row[j] + 2 < best) {
-                best = row[j] + 2;
-            }
-            if (row[j - 1] + 2 < best) {
-                best = row[j - 1] + 2;
+            int same = a[i - 1] == b[j - 1];
+            int alike = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+            int best = above[j - 1] + (same ? 0 : alike ? 1 : 2);
+            best = above[j] + 2 < best ? above[j] + 2 : best;
+            best = row[j - 1] + 2 < best ? row[j - 1] + 2 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                two_above[j - 2] + 2 < best) {
+                best = two_above[j - 2] + 2;
             }
             row[j] = best;
         }
     }
-    return row[m] <= limit ? row[m] : limit + 1;
+    int d = rows[n % 3][m];
+    return d <= limit ? d : limit + 1;
 }
 
 const char *str_nearest(const char *word, const char *const *candidates, size_t n)
