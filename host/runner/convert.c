@@ -15,8 +15,8 @@ static int configure(struct runner_converter *c, const struct ctd_config *config
     const char *name = named != NULL ? named : is_key ? "StringConverter" : "JsonConverter";
     const ctd_class *class = record_converter_find(name);
     if (class == NULL) {
-        return runner_fail_set(fail, LINK_STAGE_CREATE, CTD_E_CONFIG, "%s: no converter named %s",
-                               option, name);
+        return runner_fail_set(fail, LINK_STAGE_CREATE, CTD_E_CONFIG, "no converter named %s",
+                               name);
     }
     char prefix[32];
     (void)snprintf(prefix, sizeof(prefix), "%s.", option);

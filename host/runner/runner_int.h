@@ -30,6 +30,9 @@ enum {
     RUNNER_CANCEL_AFTER_MS = 2000, /* a sink that still works this long after STOP is cancelled */
 };
 
+#define RUNNER_UNIT_TOO_LARGE                                                                      \
+    "the records of one poll don't fit into one commit of %zu bytes: poll fewer at a time"
+
 /* ---- failures (fail.c) ---- */
 
 /* Why something failed, as LINK_FAILED and LINK_NOTE carry it. */

@@ -263,9 +263,7 @@ int runner_task_commit(struct runner_task *t, struct link_commit *c, struct runn
         int status = t->frame.error == ERR_NOMEM ? CTD_E_NOMEM : CTD_E_DATA;
         buf_clear(&t->frame);
         runner_unit_drop(t, u);
-        return runner_fail_set(fail, LINK_STAGE_CONVERT, status,
-                               "the records of one poll don't fit into one commit of %zu bytes: "
-                               "poll fewer at a time",
+        return runner_fail_set(fail, LINK_STAGE_CONVERT, status, RUNNER_UNIT_TOO_LARGE,
                                LINK_DATA_MAX);
     }
     u->bytes = t->frame.len;

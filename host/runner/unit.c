@@ -177,11 +177,16 @@ static int join_unit(struct packing *k, struct runner_topic *topic, int32_t part
 static int finish_batch(struct packing *k, struct runner_part *part)
 {
     struct err err = ERR_INIT;
-    if (part->open && record_builder_finish(&part->builder, &err) < 0) {
-        return runner_fail_err(k->fail, LINK_STAGE_CONVERT, &err);
-    }
+    int open = part->open;
     part->open = 0;
-    return 0;
+    if (!open || record_builder_finish(&part->builder, &err) >= 0) {
+        return 0;
+    }
+    if (part->bytes.error == ERR_LIMIT) {
+        return runner_fail_set(k->fail, LINK_STAGE_CONVERT, CTD_E_DATA, RUNNER_UNIT_TOO_LARGE,
+                               LINK_DATA_MAX);
+    }
+    return runner_fail_err(k->fail, LINK_STAGE_CONVERT, &err);
 }
 
 static int append(struct packing *k, int32_t partition, int64_t timestamp_ms, struct slice key,

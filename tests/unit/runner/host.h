@@ -66,7 +66,7 @@ void host_start_task(struct host *h, uint32_t task);
 int host_next(struct host *h, int ms, struct link_frame *ret);
 /* The next frame must be of this type (NOTEs and CREDITs are passed over unless asked for). */
 struct link_frame host_expect(struct host *h, int type);
-struct link_failed host_expect_failed(struct host *h);
+struct link_failed host_expect_failed(struct host *h); /* COMMITs before it are answered */
 /* Waits for the process's end and returns its exit status; 1000 + N for signal N. */
 int host_wait_exit(struct host *h);
 void host_wait_log(struct host *h, const char *text); /* until a line holds it */
