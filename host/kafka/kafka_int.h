@@ -56,8 +56,9 @@ struct kafka {
     size_t outstanding; /* messages that librdkafka has not reported on */
     uint32_t producing; /* threads inside produce calls: the producer stays */
     struct kafka_job_list finished;
-    int broken; /* the producer met a fatal error and is to be replaced */
-    int down;   /* no broker answers */
+    struct kafka_job_list again; /* commits to be repeated */
+    int broken;                  /* the producer met a fatal error and is to be replaced */
+    int down;                    /* no broker answers */
     char reason[256];
 
     struct kafka_member *members;
@@ -83,6 +84,8 @@ int kafka_producer_start(struct kafka *k, struct err *err) MUST_USE;
 void kafka_producer_stop(struct kafka *k);
 void kafka_producer_serve(struct kafka *k);
 void kafka_job_committed(struct kafka_job *j, const struct err *err); /* offsets done or failed */
+/* The group was rebalancing: the commit is tried again soon, for KAFKA_WAIT_MS; then it fails with err. */
+void kafka_job_commit_again(struct kafka_job *j, const struct err *err);
 
 /* read.c */
 void kafka_readers_serve(struct kafka *k);

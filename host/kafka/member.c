@@ -294,11 +294,16 @@ static void commit_answer(rd_kafka_event_t *ev)
     const rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(ev);
     for (int i = 0; list != NULL && err.code == 0 && i < list->cnt; i++) {
         if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            (void)kafka_err(&err, list->elems[i].err, "committing the group offset of %s-%d",
-                            list->elems[i].topic, list->elems[i].partition);
+            e = list->elems[i].err;
+            (void)kafka_err(&err, e, "committing the group offset of %s-%d", list->elems[i].topic,
+                            list->elems[i].partition);
         }
     }
-    kafka_job_committed(j, &err);
+    if (e == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS) {
+        kafka_job_commit_again(j, &err);
+    } else {
+        kafka_job_committed(j, &err);
+    }
 }
 
 /* Offsets set or forgotten from outside a member. */

@@ -11,9 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "kafka/kafka_int.h"
 #include "record/record.h"
+
+#define AGAIN_MS 50
 
 enum step { STEP_APPENDS, STEP_STATE, STEP_OFFSETS };
 
@@ -31,7 +34,8 @@ struct kafka_job {
     int step;
     int cancelled; /* never was in its stream's queue, or was taken out of it */
     size_t bytes, msgs;
-    size_t remaining; /* messages of this step without a report */
+    size_t remaining;                 /* messages of this step without a report */
+    int64_t again_ms, again_until_ms; /* a commit that is repeated: when, and how long */
     struct err err;
     struct mark marks[]; /* appends, then state */
 };
@@ -332,6 +336,40 @@ void kafka_job_committed(struct kafka_job *j, const struct err *err)
     fail(j, err); /* with code 0: the unit is done */
 }
 
+void kafka_job_commit_again(struct kafka_job *j, const struct err *err)
+{
+    struct kafka *k = j->k;
+    int64_t now = clock_mono_ms();
+    if (j->again_until_ms == 0) {
+        j->again_until_ms = now + KAFKA_WAIT_MS;
+    }
+    if (now > j->again_until_ms) {
+        fail(j, err);
+        return;
+    }
+    j->again_ms = now + AGAIN_MS;
+    mutex_lock(&k->lock);
+    push(&k->again, j);
+    mutex_unlock(&k->lock);
+}
+
+static void commit_again(struct kafka *k)
+{
+    int64_t now = clock_mono_ms();
+    for (;;) {
+        mutex_lock(&k->lock);
+        struct kafka_job *j = k->again.head; /* in the order of their times */
+        if (j != NULL) {
+            j = j->again_ms <= now ? pop(&k->again) : NULL;
+        }
+        mutex_unlock(&k->lock);
+        if (j == NULL) {
+            return;
+        }
+        kafka_offsets_commit(k, j, j->u);
+    }
+}
+
 static void begin(struct kafka_job *j)
 {
     if (j->u->n_appends > 0) {
@@ -515,24 +553,29 @@ static void reports(struct kafka *k, rd_kafka_event_t *ev)
 
 static void trouble(struct kafka *k, rd_kafka_event_t *ev)
 {
-    rd_kafka_resp_err_t e = rd_kafka_event_error(ev);
+    if (rd_kafka_event_error(ev) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        mutex_lock(&k->lock);
+        k->down = 1;
+        (void)snprintf(k->reason, sizeof(k->reason), "Kafka: %s", rd_kafka_event_error_string(ev));
+        mutex_unlock(&k->lock);
+    }
+}
+
+/* Asked for rather than heard of: events name the cause and not always that it is fatal. */
+static void notice_fatal(struct kafka *k)
+{
     char text[200];
-    int fatal = e == RD_KAFKA_RESP_ERR__FATAL;
-    if (fatal) {
-        (void)rd_kafka_fatal_error(k->producer, text, sizeof(text));
-    } else {
-        (void)snprintf(text, sizeof(text), "%s", rd_kafka_event_error_string(ev));
+    if (rd_kafka_fatal_error(k->producer, text, sizeof(text)) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return;
     }
     mutex_lock(&k->lock);
-    if (fatal && !k->broken) {
-        k->broken = 1;
+    int first = !k->broken;
+    k->broken = 1;
+    (void)snprintf(k->reason, sizeof(k->reason), "Kafka: %s", text);
+    mutex_unlock(&k->lock);
+    if (first) {
         LOG_ERROR("kafka", "the producer failed and is made anew: %s", text);
     }
-    k->down = k->down || e == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
-    if (fatal || k->down) {
-        (void)snprintf(k->reason, sizeof(k->reason), "Kafka: %s", text);
-    }
-    mutex_unlock(&k->lock);
 }
 
 /* A fatal error is for ever in librdkafka: when nothing is left inside, another producer takes over. */
@@ -628,6 +671,8 @@ void kafka_producer_serve(struct kafka *k)
         }
         rd_kafka_event_destroy(ev);
     }
+    commit_again(k);
     finish_all(k);
+    notice_fatal(k);
     replace_broken(k);
 }

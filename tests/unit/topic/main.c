@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "suite.h"
 
+enum { N_LISTS = 5 };
+
 struct bound { /* one case on one engine */
     const struct suite_case *c;
     const struct engine_kind *kind;
@@ -29,6 +31,7 @@ static int setup(void **state)
 {
     struct bound *b = *state;
     b->fixture.kind = b->kind;
+    b->fixture.slow = b->c->slow;
     b->kind->open(&b->fixture);
     return 0;
 }
@@ -104,10 +107,12 @@ static int run_all(struct CMUnitTest *tests, size_t n)
 /* With an argument only the cases whose name has it inside. */
 int main(int argc, char **argv)
 {
-    const struct suite_case *lists[] = {topic_cases, unit_cases, group_cases, log_cases};
-    const size_t counts[] = {n_topic_cases, n_unit_cases, n_group_cases, n_log_cases};
+    const struct suite_case *lists[] = {topic_cases, unit_cases, group_cases, log_cases,
+                                        kafka_cases};
+    const size_t counts[] = {n_topic_cases, n_unit_cases, n_group_cases, n_log_cases,
+                             n_kafka_cases};
     size_t total = 0;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < N_LISTS; i++) {
         total += counts[i] * n_engine_kinds;
     }
     struct bound *bound = calloc(total, sizeof(*bound));
@@ -117,11 +122,11 @@ int main(int argc, char **argv)
     }
     log_set_level(getenv("TOPIC_TEST_DEBUG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     size_t n = 0;
-    for (size_t i = 0; i < n_engine_kinds * 4; i++) {
-        const struct engine_kind *kind = &engine_kinds[i / 4];
-        for (size_t j = 0; j < counts[i % 4]; j++) {
+    for (size_t i = 0; i < n_engine_kinds * N_LISTS; i++) {
+        const struct engine_kind *kind = &engine_kinds[i / N_LISTS];
+        for (size_t j = 0; j < counts[i % N_LISTS]; j++) {
             struct bound *b = &bound[n];
-            b->c = &lists[i % 4][j];
+            b->c = &lists[i % N_LISTS][j];
             b->kind = kind;
             (void)snprintf(b->name, sizeof(b->name), "%s.%s", kind->name, b->c->name);
             if ((b->c->engines & kind->flag) && (argc < 2 || strstr(b->name, argv[1]) != NULL)) {

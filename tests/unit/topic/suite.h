@@ -44,8 +44,9 @@ struct suite_case {
     int engines;
     int slow; /* on Kafka */
 };
-extern const struct suite_case topic_cases[], unit_cases[], group_cases[], log_cases[];
-extern const size_t n_topic_cases, n_unit_cases, n_group_cases, n_log_cases;
+extern const struct suite_case topic_cases[], unit_cases[], group_cases[], log_cases[],
+    kafka_cases[];
+extern const size_t n_topic_cases, n_unit_cases, n_group_cases, n_log_cases, n_kafka_cases;
 
 /* The log's disk, as the tests steer it. */
 struct disk {
@@ -63,6 +64,7 @@ struct fixture {
     struct plog *log;
     struct disk disk;
     void *mock_client, *mock_cluster;
+    int slow; /* as the case */
 };
 
 /* ---- waiting ---- */
