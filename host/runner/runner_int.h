@@ -279,7 +279,7 @@ int runner_task_watch(struct runner_task *t);
 void runner_task_answer(struct runner_task *t, uint64_t request, const struct link_frame *f);
 void runner_task_committed(struct runner_task *t, const struct link_committed *f);
 /* [task thread] Takes the next command, or NULL when there is none by deadline_ms (0: doesn't wait; INT64_MAX:
- * for ever), or when RECORDS may be put. Caller frees. */
+ * for ever), when RECORDS may be put, or when a commit was refused. Caller frees. */
 struct runner_cmd *runner_task_next(struct runner_task *t, int64_t deadline_ms);
 /* [task thread] Sends a question and waits for its answer; NULL when the task was stopped meanwhile.
  * Caller frees. */

@@ -300,7 +300,7 @@ static int data_ready(const struct runner_task *t)
 struct runner_cmd *runner_task_next(struct runner_task *t, int64_t deadline_ms)
 {
     mutex_lock(&t->lock);
-    while (t->cmds == NULL && !data_ready(t)) {
+    while (t->cmds == NULL && !data_ready(t) && t->commit_status == 0) {
         if (deadline_ms == INT64_MAX) {
             cond_wait(&t->wake, &t->lock);
         } else if (deadline_ms == 0 || clock_mono_ms() >= deadline_ms) {

@@ -37,6 +37,7 @@ void host_init(struct host *h, const char *plugin, const char *class_name)
     buf_init(&h->data_in, (size_t)256 << 20);
     buf_init(&h->log, 0);
     h->arena = arena_new(0);
+    h->stash_end = &h->stash;
     (void)snprintf(h->dir, sizeof(h->dir), "/tmp/connectd-runner-XXXXXX");
     assert_non_null(mkdtemp(h->dir));
     (void)snprintf(h->lock_path, sizeof(h->lock_path), "%s/name.lock", h->dir);
@@ -282,7 +283,8 @@ static int fill(int fd, struct buf *in, size_t *at)
     return n > 0;
 }
 
-int host_next(struct host *h, int ms, struct link_frame *ret)
+/* From the sockets. */
+static int receive(struct host *h, int ms, struct link_frame *ret)
 {
     int64_t deadline = clock_mono_ms() + ms;
     int closed = 0;
@@ -313,11 +315,46 @@ int host_next(struct host *h, int ms, struct link_frame *ret)
     }
 }
 
+static void unstash(struct host *h, struct stashed **at, struct link_frame *ret)
+{
+    struct stashed *s = *at;
+    *ret = s->frame;
+    *at = s->next;
+    if (*at == NULL) {
+        h->stash_end = at;
+    }
+}
+
+int host_next(struct host *h, int ms, struct link_frame *ret)
+{
+    if (h->stash != NULL) {
+        unstash(h, &h->stash, ret);
+        return 1;
+    }
+    return receive(h, ms, ret);
+}
+
+static void stash(struct host *h, const struct link_frame *f)
+{
+    struct stashed *s = arena_zalloc(h->arena, sizeof(*s));
+    char *bytes = arena_strndup(h->arena, (const char *)f->payload.ptr, f->payload.len);
+    s->frame = *f;
+    s->frame.payload = slice_of(bytes, f->payload.len);
+    *h->stash_end = s;
+    h->stash_end = &s->next;
+}
+
 struct link_frame host_expect(struct host *h, int type)
 {
     struct link_frame f = {0};
+    for (struct stashed **at = &h->stash; *at != NULL; at = &(*at)->next) {
+        if ((*at)->frame.type == type) {
+            unstash(h, at, &f);
+            return f;
+        }
+    }
     for (;;) {
-        if (!host_next(h, WAIT_MS, &f)) {
+        if (!receive(h, WAIT_MS, &f)) {
             fail_msg("no frame of type %d came; log:\n%s", type, buf_cstr(&h->log));
         }
         if (f.type == type) {
@@ -332,6 +369,7 @@ struct link_frame host_expect(struct host *h, int type)
         if (f.type != LINK_NOTE && f.type != LINK_CREDIT && f.type != LINK_COMMIT) {
             fail_msg("frame of type %d came instead of %d", f.type, type);
         }
+        stash(h, &f);
     }
 }
 

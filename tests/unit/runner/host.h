@@ -46,7 +46,11 @@ struct host {
     struct link_shared *shared;
     struct buf control_in, data_in;
     size_t control_at, data_at;
-    struct buf log; /* all log lines, "level text\n" */
+    struct stashed {
+        struct stashed *next;
+        struct link_frame frame; /* payload in the arena */
+    } * stash, **stash_end;      /* frames that host_expect() passed over, in order */
+    struct buf log;              /* all log lines, "level text\n" */
     struct arena *arena;
     char *sandbox; /* of READY */
 };
@@ -64,7 +68,8 @@ void host_start_task(struct host *h, uint32_t task);
 /* The next frame that is neither a question nor a log line. Its bytes live until the next call of this lane.
  * 0: nothing by the deadline (ms from now), or the runner closed. */
 int host_next(struct host *h, int ms, struct link_frame *ret);
-/* The next frame must be of this type (NOTEs and CREDITs are passed over unless asked for). */
+/* Waits for a frame of this type. NOTE, CREDIT and COMMIT that come before it (there are two sockets) are kept for
+ * later calls; anything else fails the test. */
 struct link_frame host_expect(struct host *h, int type);
 struct link_failed host_expect_failed(struct host *h); /* COMMITs before it are answered */
 /* Waits for the process's end and returns its exit status; 1000 + N for signal N. */
