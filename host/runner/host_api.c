@@ -44,7 +44,7 @@ static ctd_status offsets_fail(ctd_error *e, int status, const char *message)
 {
     runner_error_preset(e);
     e->status = status >= CTD_E_FENCED && status < 0 ? status : CTD_E_IO;
-    (void)snprintf(e->message, sizeof(e->message), "stored offset: %s", message);
+    (void)snprintf(e->message, sizeof(e->message), "stored offset: %.400s", message);
     return e->status;
 }
 
