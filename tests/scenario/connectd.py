@@ -105,6 +105,7 @@ class Host:
         self.ready_line = None
         self.env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **(env or {})}
         self.log_path = self.dir / "connectd.log"
+        self.wrap = []  # a command to run connectd under: strace
         self.plugins_crash = False  # on purpose: then a sanitizer's report is what the test wants
         self.configure(config, pipelines or {})
 
@@ -131,7 +132,7 @@ class Host:
         assert self.process is None, "still running"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "run", *args], cwd=self.dir, env=self.env,
+                [*self.wrap, binary(), "run", *args], cwd=self.dir, env=self.env,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         return self.process
 
@@ -152,7 +153,7 @@ class Host:
         self.ready_line = line[0].decode().rstrip("\n")
         match = re.fullmatch(r"connectd ready rest=(http://\S+) pid=(\d+) data=(/\S+)( memory_limit=off)?", self.ready_line)
         assert match, f"ready line: {self.ready_line!r}"
-        assert int(match[2]) == self.process.pid
+        assert self.wrap or int(match[2]) == self.process.pid
         self.url = match[1]
 
     def run_to_end(self, *args, seconds=10.0):

@@ -1,4 +1,5 @@
 """`connectd check`: every mistake, in one pass, each at its line and column, with the nearest name."""
+import os
 import textwrap
 
 import pytest
@@ -217,6 +218,17 @@ def test_an_unreadable_path_is_a_finding(host):
     a = host()
     done = a.cli("check", "nowhere.yaml")
     assert done.returncode == 1 and b"nowhere.yaml:" in done.stdout
+
+
+def test_a_fifo_is_a_finding_and_nobody_waits_for_its_writer(host):
+    a = host(pipelines={"good": GOOD})
+    os.mkfifo(a.path("connectors.d/x.yaml"))
+    for done in (a.cli("check", "connectors.d/x.yaml"), a.cli("check")):
+        assert done.returncode == 1
+        assert b"x.yaml:1:1: " in done.stdout and b"not a regular file" in done.stdout, done.stdout
+    a.path("in.txt").write_text("one\n")
+    a.start().wait_records("lines", 1)
+    assert any("x.yaml" in p["reason"] for p in a.get("/health")["problems"])
 
 
 def test_without_a_path_the_host_config_and_its_folder(host):

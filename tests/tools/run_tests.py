@@ -202,6 +202,7 @@ def main():
     args = parser.parse_args()
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
+    os.environ["CONNECTD_TEST_LEVEL"] = args.level  # unit tests may ask for it too
     begun = time.monotonic()
     results = judge_skips(plan(args), read_allowed(ROOT / "tests" / "allowed-skips.txt"))
     for r in results:

@@ -51,6 +51,37 @@ static void reads_and_replaces(void **state)
     assert_true(file_replace(in_folder("absent/f"), "x", 1, &err) < 0);
 }
 
+/* A FIFO without a writer would hold its reader for ever; a reader of a device might take what is
+ * not its own. The alarm ends this program if the read waits. */
+static void reads_regular_files_only(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"fifo", "folder", "null"};
+    struct err err = ERR_INIT;
+    struct buf out = BUF_INIT(0);
+    assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0);
+    assert_int_equal(mkdir(in_folder("folder"), 0700), 0);
+    assert_int_equal(symlink("/dev/null", in_folder("null")), 0);
+    (void)alarm(10);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        const char *path = in_folder(others[i]);
+        assert_int_equal(file_read(path, 100, &out, &err), ERR_IO);
+        assert_non_null(strstr(err.msg, path));
+        assert_non_null(strstr(err.msg, "not a regular file"));
+        assert_int_equal(remove(path), 0);
+    }
+    (void)alarm(0);
+    assert_int_equal(out.len, 0);
+    /* a link to a regular file is as good as the file */
+    assert_int_equal(file_replace(in_folder("target"), "text", 4, &err), 0);
+    assert_int_equal(symlink("target", in_folder("link")), 0);
+    assert_int_equal(file_read(in_folder("link"), 100, &out, &err), 0);
+    assert_string_equal(buf_cstr(&out), "text");
+    assert_int_equal(unlink(in_folder("link")), 0);
+    assert_int_equal(unlink(in_folder("target")), 0);
+    buf_free(&out);
+}
+
 /* A replacement that fails leaves the old file, and nothing beside it. */
 static void failed_replacement_changes_nothing(void **state)
 {
@@ -141,6 +172,7 @@ int file_tests(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_and_replaces),
+        cmocka_unit_test(reads_regular_files_only),
         cmocka_unit_test(failed_replacement_changes_nothing),
         cmocka_unit_test(positions_and_vectors),
         cmocka_unit_test(folders_come_and_go),

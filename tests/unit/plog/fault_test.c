@@ -164,6 +164,80 @@ static void test_failed_journal_sync(void **state)
     }
 }
 
+/* The generation whose sync failed even once is left for good, also by a checkpoint that was under way when
+ * it failed and would have made it the current one. */
+struct gate {
+    struct fault fault; /* first: it is the hook's argument */
+    int closed, waiting;
+    struct cond moved;
+};
+
+static int gate_hook(void *arg, const char *op, const char *path)
+{
+    struct gate *g = arg;
+    if (strcmp(op, "replace") == 0 && str_ends_with(path, "/checkpoint")) {
+        mutex_lock(&g->fault.mu);
+        g->waiting = 1;
+        cond_broadcast(&g->moved);
+        while (g->closed) {
+            cond_wait(&g->moved, &g->fault.mu);
+        }
+        g->waiting = 0;
+        mutex_unlock(&g->fault.mu);
+    }
+    return fault_hook(&g->fault, op, path);
+}
+
+static void set_gate(struct gate *g, int closed)
+{
+    mutex_lock(&g->fault.mu);
+    g->closed = closed;
+    cond_broadcast(&g->moved);
+    while (closed && !g->waiting) {
+        cond_wait(&g->moved, &g->fault.mu);
+    }
+    mutex_unlock(&g->fault.mu);
+}
+
+static void test_dead_generation_is_left(void **state)
+{
+    (void)state;
+    for (int under_way = 0; under_way <= 1; under_way++) {
+        char *dir = test_dir();
+        struct gate g = {.fault = {.code = EIO, .op = "sync", .path = ".journal", .nth = 1}};
+        fault_init(&g.fault);
+        cond_init(&g.moved);
+        struct plog *p = test_open_with((struct plog_options){.dir = dir,
+                                                              .fault = gate_hook,
+                                                              .fault_arg = &g,
+                                                              .retry_ms = 5,
+                                                              .force_path = 1,
+                                                              .journal_bytes = 1000});
+        test_topic(p, "t", 1, NULL);
+        struct plog_partition *t = test_part(p, "t", 0);
+        if (under_way) {
+            mutex_lock(&g.fault.mu);
+            g.closed = 1;
+            mutex_unlock(&g.fault.mu);
+            assert_int_equal(test_put(p, t, "a", 1, 1500, 1000), 0);
+            set_gate(&g, 1); /* the checkpoint has rotated and waits */
+        }
+        int64_t size = 0;
+        char *dead = test_newest_journal(dir, &size);
+        atomic_store(&g.fault.on, 1);
+        assert_int_equal(test_put(p, t, "b", 1, 20, 1000), ERR_IO);
+        set_gate(&g, 0);
+        wait_writable(p, &g.fault);
+        put_until_ok(p, t, "c");
+        assert_int_equal(test_size(dead), -1);
+        expect_after_crash(dir, under_way ? "0 a:0\n1 c:0\n" : "0 c:0\n");
+        free(dead);
+        plog_partition_unref(t);
+        plog_close(p);
+        test_dir_drop(dir);
+    }
+}
+
 /* One partition's segment fails: the others go on, units over both fail whole, and it is made afresh. */
 static void test_failed_segment(void **state)
 {
@@ -177,6 +251,9 @@ static void test_failed_segment(void **state)
         test_topic(p, "t", 2, NULL);
         struct plog_partition *parts[2] = {test_part(p, "t", 0), test_part(p, "t", 1)};
         OK(test_unit(p, parts, 2, "a", 1, 20));
+        char *segment = test_path(dir, "log/t-0/00000000000000000000.log");
+        struct stat old;
+        assert_int_equal(stat(segment, &old), 0);
         atomic_store(&f.on, 1);
         assert_int_equal(test_put(p, parts[0], "b", 1, 20, 1000), ERR_IO);
         struct plog_partition_status s;
@@ -191,6 +268,10 @@ static void test_failed_segment(void **state)
         plog_partition_status(parts[0], &s);
         assert_int_equal(s.state, PLOG_ONLINE);
         assert_string_equal(s.error, "");
+        struct stat fresh; /* another file, not the old one trusted again */
+        assert_int_equal(stat(segment, &fresh), 0);
+        assert_true(fresh.st_ino != old.st_ino);
+        free(segment);
         expect_dump(parts[0], "0 a:0\n1 e:0\n");
         expect_dump(parts[1], "0 a:0\n1 d:0\n");
         expect_after_crash(dir, "0 a:0\n1 e:0\n");
@@ -461,11 +542,16 @@ static void test_full_disk_tmpfs(void **state)
     struct plog_partition *parts[2] = {test_part(p, "t", 0), test_part(p, "t", 1)};
     int64_t n = 0;
     int rc = 0;
+    int64_t good = 0;
+    char *journal = test_newest_journal(dir, &good);
     while ((rc = test_unit(p, parts, 2, "a", 1, 30000)) == 0) {
         n++;
+        good = test_size(journal);
         assert_true(n < 200);
     }
     assert_int_equal(rc, ERR_NOSPC);
+    assert_true(test_size(journal) <= good); /* cut back, or retired meanwhile */
+    free(journal);
     assert_true(n > 5);
     struct plog_read r;
     struct buf in = BUF_INIT(0);
@@ -499,9 +585,13 @@ static void test_full_disk_tmpfs(void **state)
 int run_fault_tests(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_space),        cmocka_unit_test(test_failed_journal_sync),
-        cmocka_unit_test(test_failed_segment),  cmocka_unit_test(test_failed_checkpoint),
-        cmocka_unit_test(test_stream_fence),    cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_no_space),
+        cmocka_unit_test(test_failed_journal_sync),
+        cmocka_unit_test(test_dead_generation_is_left),
+        cmocka_unit_test(test_failed_segment),
+        cmocka_unit_test(test_failed_checkpoint),
+        cmocka_unit_test(test_stream_fence),
+        cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_full_disk_tmpfs),
     };
     return cmocka_run_group_tests_name("plog faults", tests, NULL, NULL);

@@ -22,27 +22,6 @@ static char *copy_name(const char *dir)
     return copy;
 }
 
-/* The path of the newest journal; *ret_size its size. */
-static char *newest_journal(const char *dir, int64_t *ret_size)
-{
-    char *folder = test_path(dir, "journal");
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    char newest[64] = "";
-    struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
-        if (str_ends_with(e->d_name, ".journal") && strcmp(e->d_name, newest) > 0) {
-            (void)snprintf(newest, sizeof(newest), "%.60s", e->d_name);
-        }
-    }
-    (void)closedir(d);
-    assert_true(newest[0] != '\0');
-    char *path = test_path(folder, newest);
-    free(folder);
-    *ret_size = test_size(path);
-    return path;
-}
-
 static void expect_dump(struct plog *p, const char *topic, int32_t number, const char *want)
 {
     struct plog_partition *t = test_part(p, topic, number);
@@ -124,7 +103,7 @@ static int harm_journal(const char *dir, int64_t keep, int64_t size, int harm)
 {
     int64_t ignored = 0;
     int changed = 1;
-    char *journal = newest_journal(dir, &ignored);
+    char *journal = test_newest_journal(dir, &ignored);
     if (harm == HARM_CUT) {
         test_truncate(journal, keep);
     } else if (harm == HARM_FLIP) {
@@ -170,12 +149,12 @@ static void torn_tail(int path)
     OK(test_unit(p, parts, 2, "a", 1, 20));
     OK(test_unit(p, parts, 2, "b", 1, 20));
     int64_t good = 0;
-    free(newest_journal(dir, &good));
+    free(test_newest_journal(dir, &good));
     struct plog_partition_status before;
     plog_partition_status(parts[0], &before);
     OK(test_unit(p, parts, 2, "c", 1, 20));
     int64_t all = 0;
-    free(newest_journal(dir, &all));
+    free(test_newest_journal(dir, &all));
     struct plog_partition_status after;
     plog_partition_status(parts[0], &after);
     assert_true(all > good);
@@ -271,7 +250,7 @@ static void test_unacked_segment(void **state)
     struct plog_partition *t = test_part(p, "t", 0);
     (void)test_put(p, t, "a", 1, 20, 1000);
     int64_t good = 0;
-    free(newest_journal(dir, &good));
+    free(test_newest_journal(dir, &good));
     (void)test_put(p, t, "b", 1, 20, 1000);
     test_copy(dir, copy);
     char *second = test_path(copy, "log/t-0/00000000000000000001.log");
@@ -319,6 +298,41 @@ static void test_ghost_segment(void **state)
     test_dir_drop(dir);
 }
 
+/* A whole frame of the same generation at the journal's end whose sequence number is an old one's. */
+static void test_stale_frame(void **state)
+{
+    (void)state;
+    char *dir = test_dir();
+    char *copy = copy_name(dir);
+    struct plog *p = test_open_with((struct plog_options){.dir = dir, .force_path = 1});
+    test_topic(p, "t", 1, NULL);
+    struct plog_partition *t = test_part(p, "t", 0);
+    int64_t from = 0;
+    int64_t to = 0;
+    free(test_newest_journal(dir, &from));
+    (void)test_put(p, t, "a", 1, 20, 1000);
+    free(test_newest_journal(dir, &to));
+    (void)test_put(p, t, "b", 1, 20, 1000);
+    (void)test_put(p, t, "c", 1, 20, 1000);
+    test_copy(dir, copy);
+    int64_t size = 0;
+    char *journal = test_newest_journal(copy, &size);
+    struct buf bytes = BUF_INIT(0);
+    OK(file_read(journal, (size_t)1 << 20, &bytes, &test_err));
+    buf_append(&bytes, bytes.data + from, (size_t)(to - from));
+    assert_int_equal(bytes.error, 0);
+    OK(file_replace(journal, bytes.data, bytes.len, &test_err));
+    struct plog *q = test_open(copy);
+    expect_dump(q, "t", 0, "0 a:0\n1 b:0\n2 c:0\n");
+    plog_close(q);
+    buf_free(&bytes);
+    free(journal);
+    test_dir_drop(copy);
+    plog_partition_unref(t);
+    plog_close(p);
+    test_dir_drop(dir);
+}
+
 /* ---- damage in the journal's middle ---- */
 
 static void test_damaged_journal(void **state)
@@ -336,9 +350,9 @@ static void test_damaged_journal(void **state)
     plog_partition_status(t, &s);
     int64_t from = 0;
     int64_t to = 0;
-    free(newest_journal(dir, &from));
+    free(test_newest_journal(dir, &from));
     (void)test_put(p, t, "b", 1, 20, 1000);
-    free(newest_journal(dir, &to));
+    free(test_newest_journal(dir, &to));
     (void)test_put(p, o, "c", 1, 20, 1000);
     (void)test_put(p, o, "d", 1, 20, 1000);
     for (int64_t at = from; at < to; at++) {
@@ -387,7 +401,7 @@ static void test_lost_journal(void **state)
         for (int how = 0; how < 3; how++) {
             test_copy(dir, copy);
             int64_t ignored = 0;
-            char *journal = newest_journal(copy, &ignored);
+            char *journal = test_newest_journal(copy, &ignored);
             if (how == 0) {
                 assert_int_equal(unlink(journal), 0);
             } else if (how == 1) {
@@ -784,7 +798,7 @@ static void test_failing_recovery(void **state)
         OK(test_unit(p, parts, 2, "a", 1, 20));
     }
     int64_t good = 0;
-    free(newest_journal(dir, &good));
+    free(test_newest_journal(dir, &good));
     OK(test_unit(p, parts, 2, "b", 1, 20));
     int failed = 1;
     for (int k = 1; failed; k++) {
@@ -823,6 +837,7 @@ int run_recover_tests(void)
         cmocka_unit_test(test_marker_without_bytes),
         cmocka_unit_test(test_unacked_segment),
         cmocka_unit_test(test_ghost_segment),
+        cmocka_unit_test(test_stale_frame),
         cmocka_unit_test(test_damaged_journal),
         cmocka_unit_test(test_lost_journal),
         cmocka_unit_test(test_lost_checkpoint),

@@ -1,6 +1,7 @@
 /* What plog's tests share. */
 #include "util.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -264,4 +265,24 @@ void test_dump(struct plog_partition *t, int64_t from, struct buf *out)
     }
     buf_free(&in);
     (void)buf_cstr(out);
+}
+
+char *test_newest_journal(const char *dir, int64_t *ret_size)
+{
+    char *folder = test_path(dir, "journal");
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    char newest[64] = "";
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        if (str_ends_with(e->d_name, ".journal") && strcmp(e->d_name, newest) > 0) {
+            (void)snprintf(newest, sizeof(newest), "%.60s", e->d_name);
+        }
+    }
+    (void)closedir(d);
+    assert_true(newest[0] != '\0');
+    char *path = test_path(folder, newest);
+    free(folder);
+    *ret_size = test_size(path);
+    return path;
 }

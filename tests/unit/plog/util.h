@@ -43,6 +43,9 @@ void test_truncate(const char *path, int64_t size);
 /* Overwrites [at, at+n) with `fill`, or flips every bit with fill -1. Whether that changed a byte. */
 int test_garble(const char *path, int64_t at, int64_t n, int fill);
 
+/* The malloc'ed path of the newest journal; *ret_size its size. */
+char *test_newest_journal(const char *dir, int64_t *ret_size);
+
 struct plog *test_open(const char *dir); /* default options */
 struct plog *test_open_with(struct plog_options o);
 struct plog_partition *test_part(struct plog *p, const char *topic, int32_t number);

@@ -198,6 +198,32 @@ static void test_retriable_put(void **state)
     host_clear(&h);
 }
 
+/* A batch that is to come again waits through a pause, too. */
+static void test_pause_between_tries(void **state)
+{
+    (void)state;
+    struct host h;
+    begin(&h);
+    host_set(&h, "fault.stage", "put");
+    host_set(&h, "fault.kind", "fail-retriable");
+    start_open(&h, 0);
+    deliver(&h, 0, 0, 2);
+    (void)host_expect(&h, LINK_NOTE);
+    host_send_empty(&h, LINK_PAUSE, 0);
+    struct link_frame f;
+    while (host_next(&h, 100, &f)) {
+        assert_int_equal(f.type, LINK_NOTE);
+    }
+    host_send_empty(&h, LINK_RESUME, 0);
+    (void)host_expect(&h, LINK_NOTE);
+    host_send_empty(&h, LINK_STOP, 0);
+    while (host_next(&h, WAIT_MS, &f) && f.type == LINK_NOTE) {
+    }
+    assert_int_equal(f.type, LINK_CREDIT); /* of the batch that was never taken */
+    (void)host_expect(&h, LINK_STOPPED);
+    host_clear(&h);
+}
+
 static void test_failing_put(void **state)
 {
     (void)state;
@@ -448,13 +474,21 @@ static void test_headers(void **state)
 int test_sink(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),           cmocka_unit_test(test_stop_commits),
-        cmocka_unit_test(test_skips_and_drops), cmocka_unit_test(test_retriable_put),
-        cmocka_unit_test(test_failing_put),     cmocka_unit_test(test_abi_breaches),
-        cmocka_unit_test(test_lowered),         cmocka_unit_test(test_own_offsets),
-        cmocka_unit_test(test_keeps),           cmocka_unit_test(test_hold_cap),
-        cmocka_unit_test(test_bad_batches),     cmocka_unit_test(test_pause),
-        cmocka_unit_test(test_commit_refused),  cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_stop_commits),
+        cmocka_unit_test(test_skips_and_drops),
+        cmocka_unit_test(test_retriable_put),
+        cmocka_unit_test(test_pause_between_tries),
+        cmocka_unit_test(test_failing_put),
+        cmocka_unit_test(test_abi_breaches),
+        cmocka_unit_test(test_lowered),
+        cmocka_unit_test(test_own_offsets),
+        cmocka_unit_test(test_keeps),
+        cmocka_unit_test(test_hold_cap),
+        cmocka_unit_test(test_bad_batches),
+        cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_commit_refused),
+        cmocka_unit_test(test_headers),
     };
     return cmocka_run_group_tests_name("runner: sink", tests, NULL, NULL);
 }
