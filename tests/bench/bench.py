@@ -1,9 +1,10 @@
-"""Figures beside a yardstick of the same run: `./dev bench [thin-path|start|idle|sqlite]...`.
+"""Figures beside a yardstick of the same run: `./dev bench [disk|thin-path|start|idle|sqlite]...`.
 
 Each line says what was measured, the figure, the yardstick's and the ratio. Nothing here passes or fails but
 for correctness: a figure whose output is wrong is not printed.
 """
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -197,7 +198,14 @@ def bench_sqlite(folder):
     say(f"SQLite upsert, {ROWS:,} rows", ROWS / took / 1000, "krow/s", ROWS / bare / 1000, "(aim ratio 0.70; from exec)")
 
 
-BENCHES = {"thin-path": bench_thin_path, "start": bench_start, "idle": bench_idle, "sqlite": bench_sqlite}
+def bench_disk(folder):
+    """What the disk itself can do: how often a second 4 KiB are written and synced, by fio and nobody else."""
+    out = subprocess.run(["fio", "--name=sync", f"--directory={folder}", "--rw=write", "--bs=4k", "--size=64m", "--fdatasync=1",
+                          "--time_based", "--runtime=2", "--output-format=json"], check=True, capture_output=True).stdout
+    say("the disk: 4 KiB writes, each synced (fio)", json.loads(out)["jobs"][0]["write"]["iops"] / 1000, "k/s")
+
+
+BENCHES = {"disk": bench_disk, "thin-path": bench_thin_path, "start": bench_start, "idle": bench_idle, "sqlite": bench_sqlite}
 
 
 def main():

@@ -17,7 +17,7 @@ MIN_UNITS = 16      # in flight at the crash
 MIN_ACKED = 100     # since the last crash
 MIN_SHARE = 0.8     # of cycles in which work was still un-acked
 # A data directory is changed for a fresh one after so many cycles: all that it holds is read in each.
-CYCLES_PER_HOST = 100
+CYCLES_PER_HOST = 40
 PARTITIONS = 4
 
 

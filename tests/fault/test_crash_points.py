@@ -16,8 +16,8 @@ from connectd import Host
 from load import Load
 
 # call, how many of them at most a run is killed at
-CALLS = {"pwritev": 60, "pwrite64": 60, "write": 60, "fdatasync": 60, "fsync": 20, "rename": 10, "unlink": 10,
-         "ftruncate": 10, "mkdir": 4}
+CALLS = {"pwritev": 60, "write": 40, "fdatasync": 60, "fsync": 20, "rename": 10, "unlink": 10,
+         "mkdir": 4}
 ALWAYS = ("pwritev", "fdatasync", "mkdir")  # a run that makes none of these tests nothing
 EVERYDAY_POINTS = 3
 UNITS = 60
