@@ -444,7 +444,8 @@ static int do_due(struct runner_sink *s, int64_t *ret_due_ms, struct runner_fail
     if (rc != 0 || *ret_due_ms <= now_ms) {
         return rc;
     }
-    if (s->retry != NULL && now_ms >= s->retry_due_ms) {
+    int retry = s->retry != NULL && !s->paused;
+    if (retry && now_ms >= s->retry_due_ms) {
         struct runner_hold *h = s->retry;
         s->retry = NULL;
         *ret_due_ms = now_ms;
@@ -459,7 +460,7 @@ static int do_due(struct runner_sink *s, int64_t *ret_due_ms, struct runner_fail
         *ret_due_ms = now_ms;
         return runner_flush(s, 0, fail);
     }
-    due_ms = s->retry != NULL && s->retry_due_ms < due_ms ? s->retry_due_ms : due_ms;
+    due_ms = retry && s->retry_due_ms < due_ms ? s->retry_due_ms : due_ms;
     *ret_due_ms = due_ms < *ret_due_ms ? due_ms : *ret_due_ms;
     return 0;
 }
