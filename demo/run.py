@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+BINARY = ROOT / "build/bin/connectd"
 TOPIC = "earthquakes"
 CONNECTORS = ["earthquakes-in", "earthquakes-table", "earthquakes-file"]
 PATIENCE_S = 60
@@ -41,25 +42,39 @@ def table_rows(path):
         connection.close()
 
 
-def counts(rest, folder):
-    """What is where now: (lines in the source's file, records in the topic, rows, lines in the sink's file)."""
+def sum_of_ends(described):
+    return sum(p["end_offset"] for p in described["partitions"])
+
+
+def records_before(folder):
+    """Records in the topic while no host runs: the CLI reads the log itself."""
+    done = subprocess.run([BINARY, "topic", "describe", TOPIC, "--format", "json", "--data", folder / "data"],
+                          capture_output=True, check=False)
+    return sum_of_ends(json.loads(done.stdout)) if done.returncode == 0 else 0
+
+
+def records_now(rest):
     try:
-        ends = [p["end_offset"] for p in get(f"{rest}/topics/{TOPIC}")["partitions"]]
+        return sum_of_ends(get(f"{rest}/topics/{TOPIC}"))
     except urllib.error.HTTPError:
-        ends = [0]
-    return (lines_in(folder / "demo/earthquakes.jsonl"), sum(ends),
+        return 0  # not made yet
+
+
+def counts(folder, records):
+    """What is where: (lines in the source's file, records in the topic, rows, lines in the sink's file)."""
+    return (lines_in(folder / "demo/earthquakes.jsonl"), records,
             table_rows(folder / "demo/out/earthquakes.db"), lines_in(folder / "demo/out/earthquakes.jsonl"))
 
 
 def wait_for_all(rest, folder, process):
     """Until as much has come out as went in; the last counts. Looks ten times a second."""
     pause = threading.Event()
-    now = counts(rest, folder)
+    now = counts(folder, records_now(rest))
     for _ in range(PATIENCE_S * 10):
         if len(set(now)) == 1 or process.poll() is not None:
             break
         pause.wait(0.1)
-        now = counts(rest, folder)
+        now = counts(folder, records_now(rest))
     return now
 
 
@@ -85,7 +100,8 @@ def main():
     given = parser.parse_args()
     folder = given.dir.resolve()
     (folder / "demo/out").mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen([ROOT / "build/bin/connectd", "run", *given.args], cwd=folder,
+    before = counts(folder, records_before(folder))
+    process = subprocess.Popen([BINARY, "run", *given.args], cwd=folder,
                                stdout=subprocess.PIPE, text=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: process.send_signal(n))
@@ -94,9 +110,6 @@ def main():
         sys.exit(process.wait())
     print(ready, flush=True)
     rest = re.search(r"rest=(\S+)", ready)[1]
-    begun = counts(rest, folder)
-    before = begun if (folder / "demo/out/.seen").exists() else (begun[0], 0, 0, 0)
-    (folder / "demo/out/.seen").touch()
     now = wait_for_all(rest, folder, process)
     if process.poll() is None:
         tell(rest, folder, before, now, f"running, pid {process.pid}")
