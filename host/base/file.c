@@ -11,12 +11,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int file_read(const char *path, size_t limit, struct buf *out, struct err *err)
+/* Without O_NONBLOCK the open of a FIFO that nobody writes to would never return; for a regular file
+ * the flag means nothing. */
+static int open_regular(const char *path, int *ret_fd, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 && errno != ENXIO) { /* ENXIO: a socket */
         return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", path);
     }
+    struct stat st;
+    int rc = 0;
+    if (fd >= 0 && fstat(fd, &st) != 0) {
+        rc = err_set_errno(err, ERR_IO, "%s", path);
+    } else if (fd < 0 || !S_ISREG(st.st_mode)) {
+        rc = err_set(err, ERR_IO, "%s: not a regular file", path);
+    }
+    if (rc == 0) {
+        *ret_fd = fd;
+    } else if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
+int file_read(const char *path, size_t limit, struct buf *out, struct err *err)
+{
+    int fd = -1;
+    TRY(open_regular(path, &fd, err));
     int rc = 0;
     size_t total = 0;
     for (;;) {

@@ -14,7 +14,8 @@
 #include "base/err.h"
 
 /* Reads all of `path` into `out` (appending), at most `limit` bytes: ERR_LIMIT above,
- * ERR_NOT_FOUND. */
+ * ERR_NOT_FOUND. ERR_IO for what is not a regular file (a FIFO, a device, a folder): it never waits
+ * for a writer. */
 int file_read(const char *path, size_t limit, struct buf *out, struct err *err) MUST_USE;
 
 /* Replaces `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.
