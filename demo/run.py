@@ -93,6 +93,19 @@ def tell(rest, folder, before, now, started):
     print(f"{started}; Ctrl-C stops it", flush=True)
 
 
+def watch(process, folder, before):
+    """Until connectd ends; the exit status to end with."""
+    ready = process.stdout.readline().rstrip("\n")
+    if not ready:
+        return process.wait()
+    print(ready, flush=True)
+    rest = re.search(r"rest=(\S+)", ready)[1]
+    now = wait_for_all(rest, folder, process)
+    if process.poll() is None:
+        tell(rest, folder, before, now, f"running, pid {process.pid}")
+    return process.wait()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=pathlib.Path, default=ROOT)
@@ -101,19 +114,15 @@ def main():
     folder = given.dir.resolve()
     (folder / "demo/out").mkdir(parents=True, exist_ok=True)
     before = counts(folder, records_before(folder))
-    process = subprocess.Popen([BINARY, "run", *given.args], cwd=folder,
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([BINARY, "run", *given.args], cwd=folder, stdout=subprocess.PIPE, text=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: process.send_signal(n))
-    ready = process.stdout.readline().rstrip("\n")
-    if not ready:
-        sys.exit(process.wait())
-    print(ready, flush=True)
-    rest = re.search(r"rest=(\S+)", ready)[1]
-    now = wait_for_all(rest, folder, process)
-    if process.poll() is None:
-        tell(rest, folder, before, now, f"running, pid {process.pid}")
-    sys.exit(process.wait())
+    try:
+        sys.exit(watch(process, folder, before))
+    finally:
+        if process.poll() is None:  # nobody reads what is printed any more
+            process.terminate()
+            process.wait()
 
 
 if __name__ == "__main__":

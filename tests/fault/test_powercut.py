@@ -53,7 +53,9 @@ class Disk:
         return Disk(folder, image)
 
     def end(self):
-        run_tool("umount", self.mount)
+        """A process that just died may hold its folder a moment longer than its files."""
+        wait_until(lambda: subprocess.run(["umount", self.mount], capture_output=True, check=False).returncode == 0,
+                   f"{self.mount} is let go of", 5)
         self.image.unlink()
 
 

@@ -333,6 +333,50 @@ static void successors_wait_for_units_in_flight(struct fixture *f)
     signal_destroy(&other.signal);
 }
 
+/* A member that has not answered yet is told nothing else, though something waits for it. */
+static void no_event_before_the_answer(struct fixture *f)
+{
+    struct owners o; /* two, so that each has its own signal */
+    struct owners of_b;
+    struct sink a;
+    struct sink b;
+    struct sink *const first[] = {&a};
+    struct sink *const second[] = {&b};
+    struct topic_event e;
+    owners_init(&o);
+    owners_init(&of_b);
+    f->kind->make_topic(f, "t", 4);
+    sink_join(f, &a, &o, "g", topics, 1);
+    pump_until(&o, first, 1, has_all, &a);
+    a.keep = 1;
+    sink_join(f, &b, &of_b, "g", topics, 1);
+    while (!a.revoking) {
+        int seen = signal_count(&o.signal);
+        sink_pump(&a);
+        if (!a.revoking) {
+            signal_wait(&o.signal, seen);
+        }
+    }
+    OK(topic_grow(f->engine, "t", 8, &err));
+    while (b.n_owned == 0) { /* given out in the same pass as what waits for a */
+        int seen = signal_count(&of_b.signal);
+        sink_pump(&b);
+        if (b.n_owned == 0) {
+            signal_wait(&of_b.signal, seen);
+        }
+    }
+    assert_int_equal(topic_member_poll(a.member, &e), 0);
+    int before = signal_count(&o.signal);
+    sink_answer(&a);
+    signal_wait(&o.signal, before); /* what waited is announced again */
+    pump_until(&o, first, 1, has_all, &a);
+    pump_until(&of_b, second, 1, has_all, &b);
+    sink_leave(&a);
+    sink_leave(&b);
+    signal_destroy(&o.signal);
+    signal_destroy(&of_b.signal);
+}
+
 /* Two topics, members that may have only one of them. */
 struct mixed {
     struct sink *a, *b;
@@ -372,6 +416,7 @@ const struct suite_case log_cases[] = {
     {"topics_come_and_grow", topics_come_and_grow, ON_LOG, 0},
     {"generations_fence_by_ownership", fencing, ON_LOG, 0},
     {"successors_wait_for_units_in_flight", successors_wait_for_units_in_flight, ON_LOG, 0},
+    {"no_event_before_the_answer", no_event_before_the_answer, ON_LOG, 0},
     {"subscriptions_differ", subscriptions_differ, ON_LOG, 0},
 };
 const size_t n_log_cases = sizeof(log_cases) / sizeof(log_cases[0]);
