@@ -12,7 +12,8 @@
 
 int cmd_paths_find(struct cmd_paths *ret, struct err *err)
 {
-    static const char *const places[] = {"connectd-runner", "../libexec/connectd/connectd-runner"};
+    static const char *const places[] = {"connectd-runner",
+                                         CONNECTD_LIBEXEC_FROM_BIN "/connectd-runner"};
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (n < 0) {
@@ -33,7 +34,8 @@ int cmd_paths_find(struct cmd_paths *ret, struct err *err)
     if (p.bin_dir == NULL || p.runner == NULL) {
         cmd_paths_free(&p);
         return err_set(err, ERR_CONFIG,
-                       "connectd-runner is neither in %s nor in ../libexec/connectd", self);
+                       "connectd-runner is neither in %s nor, seen from there, in %s", self,
+                       CONNECTD_LIBEXEC_FROM_BIN);
     }
     *ret = p;
     return 0;

@@ -12,7 +12,7 @@ int cmd_run(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
-/* Where this binary lies and the runner beside it (or in ../libexec/connectd). */
+/* Where this binary lies, and the runner: beside it, or where cmake --install puts it. */
 struct cmd_paths {
     char *bin_dir;
     char *runner;
