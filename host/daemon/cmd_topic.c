@@ -6,6 +6,7 @@
 #include "daemon/cmd_topic.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -43,8 +44,8 @@ enum { N_OPTIONS = sizeof(options) / sizeof(options[0]) };
 
 static const char where_help[] =
     "  --url URL      the host's REST, http://127.0.0.1:8083; else\n"
-    "  --data DIR     the host's data directory, ./data by default. With no host running there,\n"
-    "                 the command opens the log itself.\n";
+    "  --data DIR     the host's data directory; CONNECTD_DATA_DIR or ./data by default. With no\n"
+    "                 host running there, the command opens the log itself.\n";
 
 static const struct verb {
     const char *name;
@@ -356,8 +357,9 @@ int cmd_topic(int argc, char **argv)
         print_usage(stderr);
         return 2;
     }
+    const char *data = getenv("CONNECTD_DATA_DIR"); /* as for `connectd run` */
     struct topic_args a = {.verb = verb->name,
-                           .data = "./data",
+                           .data = data != NULL && data[0] != '\0' ? data : "./data",
                            .partition = -1,
                            .offset = -1,
                            .max_messages = -1,

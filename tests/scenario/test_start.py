@@ -118,6 +118,24 @@ def test_wrong_usage_is_exit_2(host, args):
     assert done.returncode == 2 and done.stderr
 
 
+@pytest.mark.parametrize("args, said", [
+    (["--format", "xml"], b"--format is text or json, not xml"),
+    (["--format=xml"], b"--format is text or json, not xml"),
+    (["--format"], b"--format needs a value"),
+    (["--fromat", "json"], b"no option --fromat")])
+def test_version_says_what_is_wrong(host, args, said):
+    done = host().cli("version", *args)
+    assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
+def test_version_takes_both_formats_in_both_forms(host):
+    a = host()
+    for form in (["--format", "{}"], ["--format={}"]):
+        text, shown = (a.cli("version", *[w.format(f) for w in form]) for f in ("text", "json"))
+        assert text.returncode == 0 and text.stdout.startswith(b"connectd ")
+        assert set(json.loads(shown.stdout)) == {"version", "commit", "abi"}
+
+
 @pytest.mark.parametrize("verb", ["run", "check", "topic", "version"])
 def test_each_verb_has_help(host, verb):
     done = host().cli(verb, "--help")

@@ -171,8 +171,9 @@ static void read_back(int fd, struct buf *out)
     close(fd);
 }
 
-/* Runs `topic WORDS --data DIR` with `in` as stdin. WORDS are split at blanks. */
-static struct run topic_bytes(const char *dir, const char *words, const char *in, size_t n)
+/* Runs `topic WORDS --data DIR`, or without --data when `named` is 0, with `in` as stdin. WORDS are
+ * split at blanks. */
+static struct run topic_run(const char *dir, int named, const char *words, const char *in, size_t n)
 {
     char copy[400];
     char *argv[40] = {NULL};
@@ -187,8 +188,10 @@ static struct run topic_bytes(const char *dir, const char *words, const char *in
     for (char *w = strtok_r(copy, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save)) {
         argv[argc++] = w;
     }
-    argv[argc++] = data;
-    argv[argc++] = where;
+    if (named) {
+        argv[argc++] = data;
+        argv[argc++] = where;
+    }
     (void)fflush(stdout);
     (void)fflush(stderr);
     int out = temporary(dir, "out", "", 0);
@@ -208,6 +211,11 @@ static struct run topic_bytes(const char *dir, const char *words, const char *in
     read_back(out_copy, &r.out);
     read_back(err_copy_fd, &r.err);
     return r;
+}
+
+static struct run topic_bytes(const char *dir, const char *words, const char *in, size_t n)
+{
+    return topic_run(dir, 1, words, in, n);
 }
 
 /* The same, and its exit code and stdout must be these. */
@@ -362,6 +370,32 @@ static void no_way_in(void **state)
     assert_int_not_equal(stat(missing, &st), 0);
 }
 
+static void expect_list(const char *dir, int named, int code, const char *out)
+{
+    struct run r = topic_run(dir, named, "list", "", 0);
+    assert_int_equal(r.code, code);
+    assert_string_equal(buf_cstr(&r.out), out);
+    buf_free(&r.out);
+    buf_free(&r.err);
+}
+
+/* CONNECTD_DATA_DIR names the data directory for `connectd run`, so it does here; --data is stronger. */
+static void the_environment_names_the_data(void **state)
+{
+    const char *dir = *state;
+    expect(dir, "create here --partitions 1", "", 0, "");
+    assert_int_equal(setenv("CONNECTD_DATA_DIR", dir, 1), 0);
+    expect_list(dir, 0, 0, "here\n");
+    assert_int_equal(setenv("CONNECTD_DATA_DIR", "/nonexistent/data", 1), 0);
+    struct run r = topic_run(dir, 0, "list", "", 0);
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(buf_cstr(&r.err), "/nonexistent/data"));
+    buf_free(&r.out);
+    buf_free(&r.err);
+    expect_list(dir, 1, 0, "here\n");
+    assert_int_equal(unsetenv("CONNECTD_DATA_DIR"), 0);
+}
+
 static int set_up(void **state)
 {
     char path[] = "/tmp/daemon-test-XXXXXX";
@@ -389,6 +423,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_usage_is_2, set_up, tear_down),
         cmocka_unit_test_setup_teardown(helps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_way_in, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_environment_names_the_data, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("daemon", tests, NULL, NULL);
 }
