@@ -32,6 +32,7 @@
 #include "topic/topic.h"
 
 #define START_DEADLINE_MS 60000
+#define START_SLICE_MS    100
 
 static const char help[] = "Usage: connectd run [-c FILE] [--set key=value]...\n\n"
                            "Runs the host until SIGTERM. FILE is ./connectd.yaml by default. When "
@@ -50,7 +51,9 @@ struct host {
     struct topic_engine *engine;
     struct pipeline *pipeline;
     char cluster_id[33];
+    sigset_t signals;
     int announced; /* DATA/run.json is written */
+    int ended;     /* a signal came before the start was over */
 };
 
 /* ---- the process ---- */
@@ -80,13 +83,20 @@ static void block_signals(sigset_t *ret)
     BUG_ON(pthread_sigmask(SIG_BLOCK, ret, NULL) != 0);
 }
 
-static void wait_for_end(const sigset_t *set)
+/* 1 if one of `set` that ends the host has come. Waits for it when `wait` is set. */
+static int end_asked(const sigset_t *set, int wait)
 {
+    const struct timespec now = {0, 0};
     for (;;) {
         int sig = 0;
-        if (sigwait(set, &sig) == 0 && sig != SIGHUP) {
+        if (wait) {
+            BUG_ON(sigwait(set, &sig) != 0);
+        } else if ((sig = sigtimedwait(set, NULL, &now)) < 0) {
+            return 0;
+        }
+        if (sig != SIGHUP) {
             LOG_INFO("daemon", "SIG%s: draining", sigabbrev_np(sig));
-            return;
+            return 1;
         }
     }
 }
@@ -146,7 +156,7 @@ static int start_rest(struct host *h, struct err *err)
 
 /* CONNECTD_CONTROL makes the log lie on purpose, so that crash tests can show that they would
  * notice. */
-static void apply_control(struct plog_options *o)
+static void apply_control(struct host *h, struct plog_options *o)
 {
     const char *control = getenv("CONNECTD_CONTROL");
     if (control == NULL || *control == '\0') {
@@ -154,6 +164,8 @@ static void apply_control(struct plog_options *o)
     }
     o->control_ack_before_write = strcmp(control, "ack-before-write") == 0;
     o->control_ack_before_sync = strcmp(control, "ack-before-sync") == 0;
+    pipeline_findings_add(&h->findings, "", 0, 0, NULL, "CONNECTD_CONTROL", NULL,
+                          "acks are lies on purpose (%s), for tests only", control);
     LOG_ERROR("daemon", "CONNECTD_CONTROL=%s: acks are lies on purpose, for tests only", control);
 }
 
@@ -162,7 +174,7 @@ static int start_log(struct host *h, struct err *err)
     struct plog_options o = {.dir = h->config.data_dir,
                              .flush = h->config.flush,
                              .flush_interval_ms = h->config.flush_interval_ms};
-    apply_control(&o);
+    apply_control(h, &o);
     TRY(plog_open(&o, &h->log, err));
     struct topic_plog_options t = {.log = h->log};
     return topic_open_plog(&t, &h->engine, err);
@@ -178,28 +190,42 @@ static int start_pipelines(struct host *h, struct err *err)
                                  .worker_id = rest_authority(h->rest)};
     TRY(pipeline_open(&o, &h->pipeline, err));
     rest_set_ready(h->rest, h->pipeline, h->engine);
-    if (pipeline_wait_started(h->pipeline, clock_mono_ms() + START_DEADLINE_MS) != 0) {
-        LOG_WARN("daemon", "some connectors are still starting after %d ms", START_DEADLINE_MS);
+    int64_t deadline_ms = clock_mono_ms() + START_DEADLINE_MS;
+    while (pipeline_wait_started(h->pipeline, clock_mono_ms() + START_SLICE_MS) != 0) {
+        if (end_asked(&h->signals, 0)) {
+            h->ended = 1;
+            return 0;
+        }
+        if (clock_mono_ms() >= deadline_ms) {
+            LOG_WARN("daemon", "some connectors are still starting after %d ms", START_DEADLINE_MS);
+            break;
+        }
     }
+    pipeline_set_ready(h->pipeline);
     return 0;
 }
 
-static int announce(struct host *h, struct err *err)
+/* DATA/run.json, as soon as REST answers: with port 0 nobody would find it otherwise. */
+static int write_runfile(struct host *h, struct err *err)
 {
     char url[256];
     (void)snprintf(url, sizeof(url), "http://%s", rest_authority(h->rest));
     TRY(runfile_write(h->config.data_dir, url, VERSION_TEXT, err));
     h->announced = 1;
+    return 0;
+}
+
+static void print_ready(const struct host *h)
+{
     const char *extra = "";
 #ifdef CONNECTD_SANITIZER
     extra = " memory_limit=off";
 #endif
-    (void)printf("connectd ready rest=%s pid=%d data=%s%s\n", url, (int)getpid(),
-                 h->config.data_dir, extra);
+    (void)printf("connectd ready rest=http://%s pid=%d data=%s%s\n", rest_authority(h->rest),
+                 (int)getpid(), h->config.data_dir, extra);
     if (fflush(stdout) != 0) {
         LOG_WARN("daemon", "stdout is closed: %s", strerror(errno));
     }
-    return 0;
 }
 
 static int start(struct host *h, const struct config_input *in, struct err *err)
@@ -209,11 +235,11 @@ static int start(struct host *h, const struct config_input *in, struct err *err)
     TRY(lock_take(h->config.data_dir, &h->lock, err));
     TRY(cluster_id(h, err));
     TRY(start_rest(h, err));
+    TRY(write_runfile(h, err));
     rest_set_stage(h->rest, "recovering the log");
     TRY(start_log(h, err));
     rest_set_stage(h->rest, "reading plugins and offsets");
-    TRY(start_pipelines(h, err));
-    return announce(h, err);
+    return start_pipelines(h, err);
 }
 
 static void stop(struct host *h)
@@ -234,15 +260,15 @@ static void stop(struct host *h)
 
 static int run(const struct config_input *in)
 {
-    sigset_t signals;
-    harden();
-    block_signals(&signals);
     struct err err = ERR_INIT;
     struct host h = {.lock = LOCK_NONE};
+    harden();
+    block_signals(&h.signals);
     int rc = start(&h, in, &err);
-    if (rc == 0) {
-        wait_for_end(&signals);
-    } else {
+    if (rc == 0 && !h.ended) {
+        print_ready(&h);
+        (void)end_asked(&h.signals, 1);
+    } else if (rc != 0) {
         (void)fprintf(stderr, "connectd run: %s\n", err.msg);
     }
     stop(&h);

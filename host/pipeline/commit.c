@@ -17,6 +17,7 @@
 
 #define RETRY_MS      1000
 #define QUEUE_FULL_MS 20
+#define MAX_COMMITS   ((size_t)16384) /* of one task on their way; a runner keeps far below */
 
 static void submit_queued(struct task *t);
 
@@ -35,7 +36,7 @@ static void commit_free(struct commit *c)
 
 static char *terminated(struct arena *a, struct slice s)
 {
-    return arena_strndup(a, (const char *)s.ptr, s.len);
+    return arena_strndup(a, s.ptr != NULL ? (const char *)s.ptr : "", s.len);
 }
 
 static int check_append(struct task *t, const struct link_append *a, const char *topic,
@@ -183,6 +184,7 @@ static struct commit *pop(struct task *t)
         t->commits_end = &t->commits;
     }
     t->commit_bytes -= c->bytes;
+    t->n_commits--;
     return c;
 }
 
@@ -196,7 +198,9 @@ static void retry(struct loop_timer *timer)
 {
     struct task *t = (struct task *)(void *)((char *)timer - offsetof(struct task, retry_timer));
     t->holding = 0;
+    t->blocked = 0;
     topic_stream_reset(t->stream);
+    t->to_submit = t->commits;
     for (struct commit *c = t->commits; c != NULL && !c->unbuildable; c = c->next) {
         c->phase = COMMIT_QUEUED;
         err_clear(&c->err);
@@ -250,8 +254,12 @@ static void done_on_core(struct loop_post *post)
     struct task *t = c->task;
     c->phase = COMMIT_DONE;
     t->n_submitted--;
+    t->blocked |= c->err.code != 0;
     settle(t);
     submit_queued(t);
+    if (t->commits == NULL) {
+        pipeline_sink_drained(t);
+    }
     pipeline_connector_progress(t->connector);
 }
 
@@ -265,33 +273,33 @@ static void done(struct topic_unit *u, const struct err *err)
 
 static void submit_queued(struct task *t)
 {
-    if (t->holding) {
-        return;
-    }
-    for (struct commit *c = t->commits; c != NULL; c = c->next) {
-        if (c->phase == COMMIT_DONE && c->err.code != 0) {
-            return; /* nothing may overtake what has failed */
-        }
-        if (c->phase != COMMIT_QUEUED) {
-            continue;
+    while (t->to_submit != NULL && !t->holding && !t->blocked) {
+        struct commit *c = t->to_submit;
+        if (c->phase == COMMIT_DONE) { /* it could not be built: told in its turn */
+            t->blocked = 1;
+            settle(t);
+            return;
         }
         struct err err = ERR_INIT;
         c->phase = COMMIT_SUBMITTED;
         t->n_submitted++;
         int rc = topic_submit(t->connector->p->engine, &c->unit, &err);
         if (rc == 0) {
+            t->to_submit = c->next;
             continue;
         }
         t->n_submitted--;
-        c->phase = COMMIT_QUEUED;
         if (rc == ERR_LIMIT) { /* the engine's queue is full: come back soon, in order */
+            c->phase = COMMIT_QUEUED;
             if (t->n_submitted == 0) {
                 hold(t, QUEUE_FULL_MS);
             }
             return;
         }
+        t->to_submit = c->next;
         c->phase = COMMIT_DONE;
         c->err = err;
+        t->blocked = 1;
         settle(t);
         return;
     }
@@ -303,7 +311,11 @@ static void submit_queued(struct task *t)
 static void reject(struct task *t, struct commit *c, const struct err *err)
 {
     commit_free(c);
-    pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err->msg);
+    if (err->code == ERR_NOMEM) {
+        pipeline_connector_kill_err(t->connector, LINK_STAGE_NONE, err);
+    } else {
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_NONE, err->msg);
+    }
 }
 
 void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t **body)
@@ -320,7 +332,7 @@ void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t
     *body = NULL;
     c->bytes = f->payload.len;
     c->done_post.run = done_on_core;
-    buf_init(&c->state_batch, LINK_CONTROL_MAX);
+    buf_init(&c->state_batch, LINK_DATA_MAX);
     c->arena = arena_new(LINK_CONTROL_MAX * 4);
     int rc = c->arena != NULL ? link_get_commit(f, c->arena, &c->frame, &err)
                               : err_set(&err, ERR_NOMEM, "out of memory");
@@ -332,7 +344,8 @@ void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t
         rc = err_set(&err, ERR_INVAL, "its commit %llu came where %llu was due",
                      (unsigned long long)c->frame.seq, (unsigned long long)t->next_seq);
     }
-    if (rc == 0 && t->commit_bytes > SOURCE_WINDOW_BYTES + LINK_DATA_MAX) {
+    if (rc == 0 &&
+        (t->commit_bytes > SOURCE_WINDOW_BYTES + LINK_DATA_MAX || t->n_commits >= MAX_COMMITS)) {
         rc = err_set(&err, ERR_LIMIT, "it sent more than its window allows");
     }
     if (rc != 0) {
@@ -354,12 +367,14 @@ void pipeline_commit_receive(struct task *t, const struct link_frame *f, uint8_t
     *t->commits_end = c;
     t->commits_end = &c->next;
     t->commit_bytes += c->bytes;
+    t->n_commits++;
+    if (t->to_submit == NULL) {
+        t->to_submit = c;
+    }
     if (rc != 0) { /* stale topic and the like: told in its turn */
         c->phase = COMMIT_DONE;
         c->unbuildable = 1;
         c->err = err;
-        settle(t);
-        return;
     }
     submit_queued(t);
 }
@@ -375,8 +390,10 @@ void pipeline_commit_drop_queued(struct task *t)
         }
         *at = c->next;
         t->commit_bytes -= c->bytes;
+        t->n_commits--;
         pipeline_loop_post_cancel(&t->connector->p->loop, &c->done_post);
         commit_free(c);
     }
     t->commits_end = at;
+    t->to_submit = NULL;
 }

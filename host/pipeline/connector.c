@@ -13,7 +13,8 @@
 #include "pipeline/pipeline_int.h"
 #include "pipeline/validate.h"
 
-#define LOCK_RETRY_MS 20
+#define LOCK_RETRY_MS      20
+#define LOG_LINES_A_SECOND 200
 
 void pipeline_connector_start_timer(struct loop_timer *timer)
 {
@@ -102,6 +103,13 @@ void pipeline_connector_kill(struct connector *c, int cause, int stage, const ch
     pipeline_peer_kill(c->peer);
 }
 
+void pipeline_connector_kill_err(struct connector *c, int stage, const struct err *err)
+{
+    int io = err->code == ERR_IO || err->code == ERR_NOSPC || err->code == ERR_CORRUPT;
+    int cause = err->code == ERR_NOMEM ? KILL_MEMORY : io ? KILL_IO : KILL_STOP;
+    pipeline_connector_kill(c, cause, stage, err->msg);
+}
+
 /* ---- failing ---- */
 
 static void plan_restart(struct connector *c, int64_t retry_after_ms)
@@ -147,21 +155,24 @@ static int running_stage(struct connector *c, int64_t *ret_task)
 static void describe_death(struct connector *c, int status, int stage, char cause[24],
                            char message[1024])
 {
-    if (c->kill_cause == KILL_DEADLINE || c->kill_cause == KILL_ABI) {
-        (void)snprintf(cause, 24, "%s", c->kill_cause == KILL_DEADLINE ? "deadline" : "abi");
+    static const char *const words[] = {"", "deadline", "abi", "memory", "io", "fatal"};
+    const char *fault = pipeline_peer_fault(c->peer);
+    const char *in = stage != LINK_STAGE_NONE ? " in " : "";
+    if (c->kill_cause != KILL_NONE) {
+        (void)snprintf(cause, 24, "%s", words[c->kill_cause]);
         (void)snprintf(message, 1024, "%s", c->kill_message);
-    } else if (c->kill_cause == KILL_STOP) {
-        (void)snprintf(cause, 24, "fatal");
-        (void)snprintf(message, 1024, "%s", c->kill_message);
+    } else if (fault != NULL) {
+        (void)snprintf(cause, 24, "abi");
+        (void)snprintf(message, 1024, "%s", fault);
     } else if (WIFSIGNALED(status)) {
-        (void)snprintf(cause, 24, "SIG%s", sigabbrev_np(WTERMSIG(status)));
-        (void)snprintf(message, 1024, "the runner was ended by SIG%s%s%s",
-                       sigabbrev_np(WTERMSIG(status)), stage != LINK_STAGE_NONE ? " in " : "",
+        const char *name = sigabbrev_np(WTERMSIG(status));
+        (void)snprintf(cause, 24, "SIG%s", name != NULL ? name : "RT");
+        (void)snprintf(message, 1024, "the runner was ended by %s%s%s", cause, in,
                        link_stage_name(stage));
     } else {
         (void)snprintf(cause, 24, "exit %d", WEXITSTATUS(status));
         (void)snprintf(message, 1024, "the runner exited with status %d%s%s", WEXITSTATUS(status),
-                       stage != LINK_STAGE_NONE ? " in " : "", link_stage_name(stage));
+                       in, link_stage_name(stage));
     }
 }
 
@@ -216,6 +227,11 @@ static int make_tasks(struct connector *c, const struct link_tasks *f, struct er
     /* The same number as before a restart: keep the tasks, and with them counters and partitions.
      * */
     if (c->n_tasks == f->n_tasks && c->tasks != NULL) {
+        for (uint32_t i = 0; i < f->n_tasks; i++) {
+            if (pipeline_task_configure(c->tasks[i], &f->tasks[i]) != 0) {
+                return err_set(err, ERR_NOMEM, "out of memory");
+            }
+        }
         return 0;
     }
     free_tasks(c);
@@ -232,6 +248,10 @@ static int make_tasks(struct connector *c, const struct link_tasks *f, struct er
 
 static void got_tasks(struct connector *c, const struct link_frame *f)
 {
+    if (c->phase != CONNECTOR_FANNING) {
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT, "it sent tasks unasked for");
+        return;
+    }
     struct err err = ERR_INIT;
     struct arena *a = arena_new(LINK_CONTROL_MAX * 4);
     struct link_tasks tasks;
@@ -239,38 +259,24 @@ static void got_tasks(struct connector *c, const struct link_frame *f)
         a != NULL ? link_get_tasks(f, a, &tasks, &err) : err_set(&err, ERR_NOMEM, "out of memory");
     rc = rc != 0 ? rc : make_tasks(c, &tasks, &err);
     arena_free(a);
-    if (rc != 0 || c->phase != CONNECTOR_FANNING) {
-        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT,
-                                rc != 0 ? err.msg : "tasks unasked for");
+    if (rc == ERR_NOMEM) {
+        pipeline_connector_kill_err(c, LINK_STAGE_FAN_OUT, &err);
+        return;
+    }
+    if (rc != 0) {
+        pipeline_connector_kill(c, KILL_ABI, LINK_STAGE_FAN_OUT, err.msg);
         return;
     }
     c->phase = CONNECTOR_UP;
     c->state = STATE_RUNNING;
-    c->condition = CONDITION_NONE;
+    if (c->condition == CONDITION_UNRESPONSIVE) {
+        c->condition = CONDITION_NONE;
+    }
     pipeline_restart_running(&c->restart);
     for (size_t i = 0; i < c->n_tasks; i++) {
         pipeline_task_start(c->tasks[i]);
     }
     pipeline_connector_settle(c);
-}
-
-static const char *connector_cause(const struct link_failed *f)
-{
-    if (f->abi) {
-        return "abi";
-    }
-    switch (f->status) {
-    case ERR_CONFIG:
-        return "config";
-    case ERR_IO:
-        return "io";
-    case ERR_RETRIABLE:
-        return "retriable";
-    case ERR_UNSUPPORTED:
-        return "unsupported";
-    default:
-        return "fatal";
-    }
 }
 
 static void got_failed(struct connector *c, const struct link_frame *f)
@@ -291,13 +297,26 @@ static void got_failed(struct connector *c, const struct link_frame *f)
     for (size_t i = 0; i < c->n_tasks; i++) {
         pipeline_task_down(c->tasks[i]);
     }
-    failed(c, connector_cause(&failure), failure.stage, message);
+    failed(c, pipeline_cause(failure.status, failure.abi != 0), failure.stage, message);
 }
 
 static void got_log(struct connector *c, const struct link_frame *f)
 {
     struct link_log line;
     if (link_get_log(f, &line, NULL) != 0 || line.text.ptr == NULL) {
+        return;
+    }
+    int64_t second = clock_mono_ms() / 1000;
+    if (second != c->log_second) {
+        if (c->n_log_dropped > 0) {
+            LOG_WARN("pipeline", "connector %s: %d of its log lines were dropped", c->name,
+                     c->n_log_dropped);
+        }
+        c->log_second = second;
+        c->n_logged = c->n_log_dropped = 0;
+    }
+    if (c->n_logged++ >= LOG_LINES_A_SECOND) {
+        c->n_log_dropped++;
         return;
     }
     int level = line.level < LOG_LEVEL_ERROR   ? LOG_LEVEL_ERROR
@@ -368,6 +387,15 @@ static int put_hello(struct connector *c, struct buf *out, struct err *err)
     return pipeline_hello_put(&h, out, err);
 }
 
+/* The data socket took all that was queued: sinks may have more. */
+static void drained(void *arg)
+{
+    struct connector *c = arg;
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        pipeline_sink_pump(c->tasks[i]);
+    }
+}
+
 static int spawn(struct connector *c, struct err *err)
 {
     char lock[4200];
@@ -381,6 +409,7 @@ static int spawn(struct connector *c, struct err *err)
                              .envp = c->p->envp,
                              .frame = frame,
                              .dead = dead,
+                             .drained = drained,
                              .arg = c};
     TRY(pipeline_peer_spawn(&c->p->loop, &o, &c->peer, err));
     c->kill_cause = KILL_NONE;

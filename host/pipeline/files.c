@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "codec/codec.h"
 #include "pipeline/options.h"
+#include "pipeline/pipeline.h"
 
 #define FILE_LIMIT ((size_t)16 << 20)
 
@@ -119,6 +120,7 @@ struct reader {
     struct kv_list *host_keys; /* NULL: not allowed here */
     struct findings *findings;
     size_t first_topic, first_connector; /* this file's declarations begin here */
+    const char *misnamed;                /* the last name that was refused */
     int foreign_line;                    /* of the last section that does not belong here */
 };
 
@@ -205,7 +207,7 @@ static void topic_entry(struct reader *r, const struct codec_yaml_entry *e, stru
                               str_nearest(key, names, n < 32 ? n : 32), "unknown topic config");
         return;
     }
-    if (pipeline_option_check(o->type, o->min, o->max, o->allowed, e->text, &err) != 0) {
+    if (pipeline_topic_config_check(key, e->text, &err) != 0) {
         pipeline_findings_add(r->findings, r->given, e->value_line, e->value_column, NULL, e->key,
                               NULL, "%s", err.msg);
         return;
@@ -224,6 +226,43 @@ static void topic_entry(struct reader *r, const struct codec_yaml_entry *e, stru
     if (o->state != OPTION_IGNORED && pipeline_kv_add(&t->config, &kv) != 0) {
         r->findings->lost++;
     }
+}
+
+/* A key below topics.NAME. */
+static int topic_key(struct reader *r, const char *name, const struct codec_yaml_entry *e)
+{
+    char *key = tail_key(e, 2);
+    struct decl_topic *t = topic_of(r, name, e);
+    if (key != NULL && t != NULL && e->text != NULL) {
+        topic_entry(r, e, t, key);
+    }
+    int rc = key != NULL && t != NULL ? 0 : ERR_NOMEM;
+    free(key);
+    return rc;
+}
+
+/* A key below connectors.NAME. */
+static int connector_key(struct reader *r, const char *name, const struct codec_yaml_entry *e)
+{
+    char *key = tail_key(e, 2);
+    struct decl_connector *c = connector_of(r, name, e);
+    int rc = key != NULL && c != NULL ? 0 : ERR_NOMEM;
+    if (rc == 0 && e->text != NULL && strcmp(key, "name") == 0) {
+        if (strcmp(e->text, name) != 0) {
+            pipeline_findings_add(r->findings, r->given, e->value_line, e->value_column, name,
+                                  e->key, NULL, "differs from the name that it stands under");
+        }
+    } else if (rc == 0 && e->text != NULL) {
+        struct kv kv = {.key = key,
+                        .value = e->text,
+                        .line = e->line,
+                        .column = e->column,
+                        .value_line = e->value_line,
+                        .value_column = e->value_column};
+        rc = pipeline_kv_add(&c->config, &kv);
+    }
+    free(key);
+    return rc;
 }
 
 /* Something else than topics: or connectors:, said once for all that stands under it. */
@@ -268,6 +307,10 @@ static int entry(struct reader *r, const struct codec_yaml_entry *e)
     }
     const char *name = e->parts[1];
     if (!str_is_topic_name(name)) {
+        if (r->misnamed != NULL && strcmp(r->misnamed, name) == 0) {
+            return 0;
+        }
+        r->misnamed = name; /* the document's: it outlives the reading */
         pipeline_findings_add(r->findings, r->given, e->line, e->column, is_connector ? name : NULL,
                               e->key, NULL, "a name is 1 to 249 of a-z A-Z 0-9 . _ -");
         return 0;
@@ -283,37 +326,7 @@ static int entry(struct reader *r, const struct codec_yaml_entry *e)
                    ? 0
                    : ERR_NOMEM;
     }
-    char *key = tail_key(e, 2);
-    if (key == NULL) {
-        return ERR_NOMEM;
-    }
-    int rc = 0;
-    if (is_topic) {
-        struct decl_topic *t = topic_of(r, name, e);
-        rc = t != NULL ? 0 : ERR_NOMEM;
-        if (t != NULL && e->text != NULL) {
-            topic_entry(r, e, t, key);
-        }
-    } else {
-        struct decl_connector *c = connector_of(r, name, e);
-        rc = c != NULL ? 0 : ERR_NOMEM;
-        if (c != NULL && strcmp(key, "name") == 0) {
-            if (e->text != NULL && strcmp(e->text, name) != 0) {
-                pipeline_findings_add(r->findings, r->given, e->value_line, e->value_column, name,
-                                      e->key, NULL, "differs from the name that it stands under");
-            }
-        } else if (c != NULL && e->text != NULL) {
-            struct kv kv = {.key = key,
-                            .value = e->text,
-                            .line = e->line,
-                            .column = e->column,
-                            .value_line = e->value_line,
-                            .value_column = e->value_column};
-            rc = pipeline_kv_add(&c->config, &kv);
-        }
-    }
-    free(key);
-    return rc;
+    return is_topic ? topic_key(r, name, e) : connector_key(r, name, e);
 }
 
 /* A .properties file is one connector: its keys are the config, "name" names it. */

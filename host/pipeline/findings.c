@@ -95,7 +95,7 @@ void pipeline_findings_format(const struct finding *f, char *out, size_t n)
     if (at < 0 || (size_t)at >= n) {
         return;
     }
-    (void)snprintf(out + at, n - (size_t)at, "%s%s%s%s%s%s", f->key, f->key[0] != '\0' ? ": " : "",
+    (void)snprintf(out + at, n - (size_t)at, "%s: %s%s%s%s", f->key[0] != '\0' ? f->key : "-",
                    f->text, f->suggestion != NULL ? " (did you mean " : "",
                    f->suggestion != NULL ? f->suggestion : "", f->suggestion != NULL ? "?)" : "");
 }

@@ -8,6 +8,8 @@
 
 #include "base/clock.h"
 
+#define MAX_DELAY_MS ((int64_t)366 * 86400 * 1000)
+
 int pipeline_loop_init(struct loop *l, struct err *err)
 {
     memset(l, 0, sizeof(*l));
@@ -69,7 +71,8 @@ void pipeline_loop_remove(struct loop *l, struct loop_io *io)
 void pipeline_loop_timer_set(struct loop *l, struct loop_timer *t, int64_t delay_ms)
 {
     pipeline_loop_timer_clear(l, t);
-    t->due_ms = clock_mono_ms() + (delay_ms > 0 ? delay_ms : 0);
+    delay_ms = delay_ms < 0 ? 0 : delay_ms > MAX_DELAY_MS ? MAX_DELAY_MS : delay_ms;
+    t->due_ms = clock_mono_ms() + delay_ms;
     struct loop_timer **at = &l->timers;
     while (*at != NULL && (*at)->due_ms <= t->due_ms) {
         at = &(*at)->next;
@@ -103,12 +106,12 @@ void pipeline_loop_post(struct loop *l, struct loop_post *p)
         *l->posts_end = p;
         l->posts_end = &p->next;
     }
-    mutex_unlock(&l->lock);
-    if (was_empty) {
+    if (was_empty) { /* within the lock: once it is released, the loop may be gone */
         uint64_t one = 1;
         ssize_t ignored = write(l->wake_fd, &one, sizeof(one));
         (void)ignored;
     }
+    mutex_unlock(&l->lock);
 }
 
 void pipeline_loop_post_cancel(struct loop *l, struct loop_post *p)

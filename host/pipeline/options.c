@@ -1,6 +1,8 @@
 /* Option tables of the host and of the framework. */
 #include "pipeline/options.h"
 
+#include "pipeline/pipeline.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +14,6 @@
 static const char *const flush_modes[] = {"always", "interval", "os", NULL};
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const restart_policies[] = {"on-failure", "never", NULL};
-static const char *const isolations[] = {"process", NULL};
 static const char *const offset_resets[] = {"earliest", "latest", NULL};
 
 static const struct option host_options[] = {
@@ -58,6 +59,37 @@ static const struct option host_options[] = {
     {"config.providers", OPTION_LIST, OPTION_LATER, NULL, ANY, NULL, ""},
     {"config.providers.", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
     {"admin.listeners", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"topic.creation.enable", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"client.id", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"heartbeat.interval.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"session.timeout.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"rebalance.timeout.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"worker.sync.timeout.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"worker.unsync.backoff.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"scheduled.rebalance.max.delay.ms", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"connect.protocol", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"rest.advertised.host.name", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"rest.advertised.port", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"rest.advertised.listener", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"access.control.allow.origin", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"access.control.allow.methods", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"offset.storage.file.filename", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"internal.key.converter", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"internal.value.converter", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"internal.key.converter.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"internal.value.converter.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"metric.reporters", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"metrics.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"topic.tracking.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"inter.worker.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"producer.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"consumer.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"admin.", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
+    {"security.protocol", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"ssl.", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"sasl.", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"connector.client.config.override.policy", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"rest.extension.classes", OPTION_LIST, OPTION_LATER, NULL, ANY, NULL, ""},
     {"exactly.once.source.support", OPTION_STRING, OPTION_IGNORED, NULL, ANY, NULL, ""},
 };
 
@@ -83,7 +115,7 @@ static const struct option connector_options[] = {
      NULL, "Memory that the connector's runner may use."},
     {"offset.flush.interval.ms", OPTION_MS, OPTION_BUILT, NULL, 1, 86400000, NULL,
      "Longest time between two flushes of a busy sink."},
-    {"isolation", OPTION_STRING, OPTION_BUILT, "process", ANY, isolations,
+    {"isolation", OPTION_STRING, OPTION_BUILT, "process", ANY, NULL,
      "process: a runner process of its own."},
     {"strict", OPTION_BOOL, OPTION_BUILT, "true", ANY, NULL, "Unknown keys are errors."},
     {"consumer.override.auto.offset.reset", OPTION_STRING, OPTION_BUILT, "earliest", ANY,
@@ -112,10 +144,12 @@ static const struct option connector_options[] = {
     {"offsets.storage.topic", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
 };
 
-static const char *const cleanup_policies[] = {"delete", "compact", "compact,delete",
-                                               "delete,compact", NULL};
 static const char *const compressions[] = {"producer", "uncompressed", "none", NULL};
 static const char *const timestamp_types[] = {"CreateTime", NULL};
+
+/* Retention and compaction are not built yet: only what means "keep everything" is taken. */
+static const char *const only_delete[] = {"delete", NULL};
+static const char *const only_unlimited[] = {"-1", NULL};
 
 static const struct option topic_options[] = {
     {"partitions", OPTION_I64, OPTION_BUILT, "1", 1, 10000, NULL, "Partitions of the topic."},
@@ -125,14 +159,14 @@ static const struct option topic_options[] = {
     {"segment.ms", OPTION_MS, OPTION_BUILT, "604800000", 1, INT64_MAX, NULL, ""},
     {"max.message.bytes", OPTION_BYTES, OPTION_BUILT, "1048588", 61, 67108864, NULL, ""},
     {"index.interval.bytes", OPTION_BYTES, OPTION_IGNORED, NULL, ANY, NULL, ""},
-    {"cleanup.policy", OPTION_STRING, OPTION_BUILT, "delete", ANY, cleanup_policies, ""},
-    {"retention.ms", OPTION_MS, OPTION_BUILT, "604800000", -1, INT64_MAX, NULL, ""},
-    {"retention.bytes", OPTION_BYTES, OPTION_BUILT, "-1", -1, INT64_MAX, NULL, ""},
-    {"delete.retention.ms", OPTION_MS, OPTION_BUILT, "86400000", 0, INT64_MAX, NULL, ""},
-    {"min.compaction.lag.ms", OPTION_MS, OPTION_BUILT, "0", 0, INT64_MAX, NULL, ""},
-    {"max.compaction.lag.ms", OPTION_MS, OPTION_BUILT, NULL, 1, INT64_MAX, NULL, ""},
-    {"min.cleanable.dirty.ratio", OPTION_F64, OPTION_BUILT, "0.5", ANY, NULL, ""},
-    {"compression.type", OPTION_STRING, OPTION_BUILT, "producer", ANY, compressions, ""},
+    {"cleanup.policy", OPTION_STRING, OPTION_LATER, "delete", ANY, only_delete, ""},
+    {"retention.ms", OPTION_MS, OPTION_LATER, "-1", ANY, only_unlimited, ""},
+    {"retention.bytes", OPTION_BYTES, OPTION_LATER, "-1", ANY, only_unlimited, ""},
+    {"delete.retention.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"min.compaction.lag.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"max.compaction.lag.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"min.cleanable.dirty.ratio", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
+    {"compression.type", OPTION_STRING, OPTION_LATER, "producer", ANY, compressions, ""},
     {"message.timestamp.type", OPTION_STRING, OPTION_BUILT, "CreateTime", ANY, timestamp_types, ""},
     {"flush.messages", OPTION_I64, OPTION_IGNORED, NULL, ANY, NULL, ""},
     {"flush.ms", OPTION_MS, OPTION_IGNORED, NULL, ANY, NULL, ""},
@@ -168,6 +202,33 @@ const struct option *pipeline_option_find(const struct option *table, size_t n, 
         }
     }
     return prefix;
+}
+
+int pipeline_topic_config_check(const char *key, const char *value, struct err *err)
+{
+    const struct option *o = pipeline_option_find(topic_options, COUNT(topic_options), key);
+    if (o == NULL) {
+        const char *names[COUNT(topic_options)];
+        for (size_t i = 0; i < COUNT(topic_options); i++) {
+            names[i] = topic_options[i].name;
+        }
+        const char *near = str_nearest(key, names, COUNT(topic_options));
+        return err_set(err, ERR_CONFIG, "unknown topic config%s%s%s",
+                       near != NULL ? " (did you mean " : "", near != NULL ? near : "",
+                       near != NULL ? "?)" : "");
+    }
+    if (o->state == OPTION_LATER) {
+        for (size_t i = 0; o->allowed != NULL && o->allowed[i] != NULL; i++) {
+            if (strcmp(o->allowed[i], value) == 0) {
+                return 0;
+            }
+        }
+        return err_set(err, ERR_CONFIG, "%s is not built yet%s%s%s", key,
+                       o->allowed != NULL ? "; only " : "; remove the key",
+                       o->allowed != NULL ? o->allowed[0] : "",
+                       o->allowed != NULL ? " is taken" : "");
+    }
+    return pipeline_option_check(o->type, o->min, o->max, o->allowed, value, err);
 }
 
 int pipeline_option_number(const char *value, int64_t *ret)

@@ -17,6 +17,9 @@
 
 #define SOCKET_BUFFER_BYTES (1 << 20)
 #define CONTROL_OUT_LIMIT   (LINK_CONTROL_MAX * 2)
+#define TURN_FRAMES         256
+#define TURN_BYTES          ((int64_t)4 << 20)
+#define LAST_TURNS          64 /* of a process that has ended: more than its sockets hold */
 
 /* A frame being received: the head first, then the payload in memory of its own. */
 struct inbox {
@@ -48,6 +51,7 @@ struct peer {
     size_t data_waiting;
     struct link_shared *shared;
     size_t shared_bytes;
+    const char *fault; /* how it broke the rules of the link, or NULL */
     int *freed; /* set while a callback runs: tells whether pipeline_peer_free() was called in it */
 };
 
@@ -55,10 +59,13 @@ struct peer {
 
 /* ---- receiving ---- */
 
-/* Reads what is there. 1: go on later; 0: the other side closed or broke the protocol. */
+/* Reads what is there, but no more than its share of a turn: other connectors wait. 1: go on
+ * later; 0: the other side closed or broke the protocol; -1: a callback freed the peer. */
 static int receive(struct peer *p, int fd, struct inbox *in)
 {
-    for (;;) {
+    int64_t frames_left = TURN_FRAMES;
+    int64_t bytes_left = TURN_BYTES;
+    while (frames_left > 0 && bytes_left > 0) {
         ssize_t n;
         if (in->have < LINK_HEAD) {
             n = recv(fd, in->head + in->have, LINK_HEAD - in->have, 0);
@@ -76,12 +83,14 @@ static int receive(struct peer *p, int fd, struct inbox *in)
             return 0;
         }
         in->have += (size_t)n;
+        bytes_left -= n;
         if (in->have == LINK_HEAD) {
             struct link_frame f;
             size_t need = 0;
             struct err err = ERR_INIT;
             if (link_frame_peek(in->head, LINK_HEAD, in->max, &f, &need, &err) < 0) {
                 LOG_ERROR("pipeline", "runner pid %d sent a bad frame: %s", (int)p->pid, err.msg);
+                p->fault = "it sent a frame that cannot be read";
                 return 0;
             }
             in->body_len = need - LINK_HEAD;
@@ -108,7 +117,9 @@ static int receive(struct peer *p, int fd, struct inbox *in)
             return -1;
         }
         p->freed = NULL;
+        frames_left--;
     }
+    return 1;
 }
 
 /* ---- sending ---- */
@@ -206,6 +217,9 @@ static void data_ready(struct loop_io *io, uint32_t events)
     if ((events & EPOLLOUT) != 0) {
         rc = send_data_now(p);
         watch_writable(p);
+        if (rc == 1 && p->data_out == NULL && p->options.drained != NULL) {
+            p->options.drained(p->options.arg);
+        }
     }
     if (rc == 1 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
         rc = receive(p, p->data_fd, &p->data_in);
@@ -213,6 +227,22 @@ static void data_ready(struct loop_io *io, uint32_t events)
     if (rc == 0) {
         lost(p, &p->data_fd, &p->data_io);
     }
+}
+
+/* Reads a socket of a process that has ended to its end. 1: a callback freed the peer. */
+static int last_words(struct peer *p, int fd, struct inbox *in)
+{
+    for (int i = 0; fd >= 0 && i < LAST_TURNS; i++) {
+        int rc = receive(p, fd, in);
+        if (rc < 0) {
+            return 1;
+        }
+        uint8_t byte;
+        if (rc == 0 || recv(fd, &byte, 1, MSG_PEEK) <= 0) {
+            return 0;
+        }
+    }
+    return 0;
 }
 
 /* The process is gone: what it had sent before is still in the sockets and is handled first. */
@@ -226,26 +256,30 @@ static void death_ready(struct loop_io *io, uint32_t events)
     }
     p->reaped = 1;
     pipeline_loop_remove(p->loop, &p->death_io);
-    if (p->data_fd >= 0 && receive(p, p->data_fd, &p->data_in) < 0) {
-        return;
-    }
-    if (p->control_fd >= 0 && receive(p, p->control_fd, &p->control_in) < 0) {
+    (void)kill(-p->pid, SIGKILL); /* what it forked must not feed the sockets on */
+    if (last_words(p, p->data_fd, &p->data_in) || last_words(p, p->control_fd, &p->control_in)) {
         return;
     }
     close_socket(p, &p->control_fd, &p->control_io);
     close_socket(p, &p->data_fd, &p->data_io);
-    (void)kill(-p->pid, SIGKILL); /* what it forked */
     p->options.dead(p->options.arg, status);
 }
 
 void pipeline_peer_send_control(struct peer *p, struct buf *frames)
 {
     BUG_ON(frames->error != 0);
+    if (p->control_sent > 0) { /* the limit is for what waits, not for what has gone */
+        memmove(p->control_out.data, p->control_out.data + p->control_sent,
+                p->control_out.len - p->control_sent);
+        p->control_out.len -= p->control_sent;
+        p->control_sent = 0;
+    }
     buf_append(&p->control_out, frames->data, frames->len);
     buf_clear(frames);
     if (p->control_out.error != 0) {
         LOG_ERROR("pipeline", "runner pid %d does not read its control socket; killed",
                   (int)p->pid);
+        p->fault = "it does not read its control socket";
         pipeline_peer_kill(p);
         return;
     }
@@ -452,4 +486,9 @@ uint32_t pipeline_peer_slots(const struct peer *p)
 pid_t pipeline_peer_pid(const struct peer *p)
 {
     return p->pid;
+}
+
+const char *pipeline_peer_fault(const struct peer *p)
+{
+    return p->fault;
 }

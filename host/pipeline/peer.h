@@ -27,6 +27,8 @@ struct peer_options {
     /* The process ended and its sockets are read to their end; wait_status as waitpid() gives it.
      * The last callback. */
     void (*dead)(void *arg, int wait_status);
+    /* All data that was queued is in the socket. */
+    void (*drained)(void *arg);
     void *arg;
 };
 
@@ -49,5 +51,7 @@ size_t pipeline_peer_data_waiting(const struct peer *p); /* bytes queued, not ye
 const struct link_shared *pipeline_peer_shared(const struct peer *p);
 uint32_t pipeline_peer_slots(const struct peer *p);
 pid_t pipeline_peer_pid(const struct peer *p);
+/* What it did against the rules of the link, for which it was killed here; NULL: nothing. */
+const char *pipeline_peer_fault(const struct peer *p);
 
 #endif

@@ -16,6 +16,8 @@
 
 #define WATCH_MS        500
 #define UNRESPONSIVE_MS 10000
+#define STALLED_MS      60000
+#define STALLED_LOOK_MS 5000
 
 /* ---- the watch: calls that take too long ---- */
 
@@ -57,6 +59,19 @@ static int watch_slot(struct connector *c, const struct link_slot *s, int *condi
     return 0;
 }
 
+/* A sink for which records wait and that has moved none for a minute. */
+static void watch_stalled(struct connector *c, struct task *t, const struct link_slot *s)
+{
+    if (c->class_->kind != CTD_KIND_SINK || t->state != STATE_RUNNING ||
+        (t->condition != CONDITION_NONE && t->condition != CONDITION_STALLED)) {
+        return;
+    }
+    int64_t moved = atomic_load(&s->moved_ms);
+    int64_t since = moved > t->restart.running_since_ms ? moved : t->restart.running_since_ms;
+    int stalled = clock_mono_ms() - since >= STALLED_MS && pipeline_sink_lag(t) > 0;
+    t->condition = stalled ? CONDITION_STALLED : CONDITION_NONE;
+}
+
 static void watch_connector(struct connector *c)
 {
     if (c->peer == NULL || c->kill_cause != KILL_NONE) {
@@ -71,9 +86,15 @@ static void watch_connector(struct connector *c)
         if (watch_slot(c, &s->task[i], &t->condition)) {
             return;
         }
+        if (clock_mono_ms() - c->looked_ms >= STALLED_LOOK_MS) {
+            watch_stalled(c, t, &s->task[i]);
+        }
         if (pipeline_restart_healthy(&t->restart) && t->condition == CONDITION_CRASH_LOOP) {
             t->condition = CONDITION_NONE;
         }
+    }
+    if (clock_mono_ms() - c->looked_ms >= STALLED_LOOK_MS) {
+        c->looked_ms = clock_mono_ms();
     }
     if (pipeline_restart_healthy(&c->restart) && c->condition == CONDITION_CRASH_LOOP) {
         c->condition = CONDITION_NONE;
@@ -138,28 +159,6 @@ struct view_call {
     struct err *err;
 };
 
-static json_t *tasks_json(struct connector *c)
-{
-    json_t *info = pipeline_status_info(c);
-    json_t *list = json_array();
-    for (size_t i = 0; i < c->n_tasks; i++) {
-        json_t *task = json_object();
-        json_t *id = json_object();
-        (void)json_object_set_new(id, "connector", json_string(c->name));
-        (void)json_object_set_new(id, "task", json_integer((json_int_t)i));
-        (void)json_object_set_new(task, "id", id);
-        json_t *config = json_deep_copy(json_object_get(info, "config"));
-        for (size_t k = 0; k < c->tasks[i]->config.n; k++) {
-            (void)json_object_set_new(config, c->tasks[i]->config.items[k].key,
-                                      json_string(c->tasks[i]->config.items[k].value));
-        }
-        (void)json_object_set_new(task, "config", config);
-        (void)json_array_append_new(list, task);
-    }
-    json_decref(info);
-    return list;
-}
-
 static void view_on_core(struct pipeline *p, void *arg)
 {
     struct view_call *v = arg;
@@ -181,7 +180,7 @@ static void view_on_core(struct pipeline *p, void *arg)
     } else if (v->view == VIEW_STATUS) {
         v->ret = pipeline_status_connector(c);
     } else if (v->view == VIEW_TASKS) {
-        v->ret = tasks_json(c);
+        v->ret = pipeline_status_tasks(c);
     } else {
         v->ret = pipeline_status_info(c);
         if (v->view == VIEW_CONFIG) {
@@ -227,6 +226,28 @@ int pipeline_task_status(struct pipeline *p, const char *name, int task, json_t 
                          struct err *err)
 {
     return view(p, name, VIEW_TASK_STATUS, task, ret, err);
+}
+
+struct file_call {
+    const char *name;
+    char *ret;
+    size_t n;
+    int rc;
+};
+
+static void file_on_core(struct pipeline *p, void *arg)
+{
+    struct file_call *f = arg;
+    const struct connector *c = pipeline_connector_find(p, f->name);
+    f->rc = c != NULL ? 0 : ERR_NOT_FOUND;
+    (void)snprintf(f->ret, f->n, "%s", c != NULL ? c->file : "");
+}
+
+int pipeline_connector_file(struct pipeline *p, const char *name, char *ret, size_t n)
+{
+    struct file_call f = {.name = name, .ret = ret, .n = n};
+    call_core(p, file_on_core, &f);
+    return f.rc;
 }
 
 struct list_call {
@@ -362,7 +383,7 @@ static void mark_invalid(struct connector *c, const struct findings *f)
     }
     c->invalid = strdup(buf_cstr(&text));
     c->state = STATE_FAILED;
-    pipeline_failure_set(&c->failure, "config", LINK_STAGE_NONE,
+    pipeline_failure_set(&c->failure, "config", LINK_STAGE_VALIDATE,
                          c->invalid != NULL ? c->invalid : "out of memory", -1);
     LOG_ERROR("pipeline", "connector %s: %s", c->name, c->failure.message);
     c->settled = 1;
@@ -430,6 +451,18 @@ static int make_environment(struct pipeline *p)
     return 0;
 }
 
+/* Those of connectors, or all others. */
+static void copy_findings(const struct findings *from, int of_connectors, struct findings *to)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        const struct finding *f = &from->items[i];
+        if ((f->connector != NULL) == of_connectors) {
+            pipeline_findings_add(to, f->file, f->line, f->column, f->connector, f->key,
+                                  f->suggestion, "%s", f->text);
+        }
+    }
+}
+
 static int prepare(struct pipeline *p, const struct pipeline_options *o, struct err *err)
 {
     TRY(pipeline_loop_init(&p->loop, err));
@@ -447,6 +480,7 @@ static int prepare(struct pipeline *p, const struct pipeline_options *o, struct 
     TRY(make_topics(p, o->declared, err));
     TRY(pipeline_offsets_load(p, err));
     struct findings findings = {0};
+    copy_findings(o->findings, 1, &findings);
     (void)pipeline_validate_all(o->declared, p->host, &p->plugins, &findings);
     p->connectors = calloc(o->declared->n_connectors + 1, sizeof(struct connector *));
     int rc = p->connectors != NULL ? 0 : err_set(err, ERR_NOMEM, "out of memory");
@@ -456,11 +490,7 @@ static int prepare(struct pipeline *p, const struct pipeline_options *o, struct 
     pipeline_findings_free(&findings);
     TRY(rc);
     qsort(p->connectors, p->n_connectors, sizeof(struct connector *), by_name);
-    for (size_t i = 0; i < o->findings->n; i++) {
-        const struct finding *f = &o->findings->items[i];
-        pipeline_findings_add(&p->problems, f->file, f->line, f->column, f->connector, f->key,
-                              f->suggestion, "%s", f->text);
-    }
+    copy_findings(o->findings, 0, &p->problems);
     return 0;
 }
 
@@ -538,8 +568,16 @@ int pipeline_wait_started(struct pipeline *p, int64_t deadline_ms)
         rc = cond_wait_until(&p->changed, &p->lock, deadline_ms);
     }
     rc = p->unsettled > 0 ? ERR_TIMEOUT : 0;
+    p->ready |= rc == 0;
     mutex_unlock(&p->lock);
     return rc;
+}
+
+void pipeline_set_ready(struct pipeline *p)
+{
+    mutex_lock(&p->lock);
+    p->ready = 1;
+    mutex_unlock(&p->lock);
 }
 
 /* ---- closing ---- */
@@ -590,12 +628,30 @@ void pipeline_close(struct pipeline *p)
 
 /* ---- check ---- */
 
+/* A folder of plugin.path that cannot be read is the user's mistake in that key. */
+static void add_refusal(const struct host_config *host, const struct plugin_refusal *r,
+                        struct findings *findings)
+{
+    const struct kv *kv = pipeline_kv_find(&host->keys, "plugin.path");
+    for (size_t i = 0; kv != NULL && i < host->n_plugin_path; i++) {
+        if (strcmp(host->plugin_path[i], r->file) == 0) {
+            pipeline_findings_add(findings, kv->line > 0 ? host->file : "--set",
+                                  kv->line > 0 ? kv->value_line : 1,
+                                  kv->line > 0 ? kv->value_column : 1, NULL, "plugin.path", NULL,
+                                  "%s: %s", r->file, r->reason);
+        }
+    }
+}
+
 int pipeline_check(const struct host_config *host, const struct declared *declared,
                    const char *runner, struct findings *findings, struct err *err)
 {
     struct plugins plugins;
     TRY(pipeline_plugins_load(host, runner, NULL, &plugins, err));
     (void)pipeline_validate_all(declared, host, &plugins, findings);
+    for (size_t i = 0; i < plugins.n_refused; i++) {
+        add_refusal(host, &plugins.refused[i], findings);
+    }
     int rc = pipeline_preflight_all(declared, host, &plugins, runner, findings, err);
     pipeline_plugins_free(&plugins);
     return rc;

@@ -37,6 +37,8 @@ int pipeline_open(const struct pipeline_options *o, struct pipeline **ret,
 /* Waits until every connector runs or has failed once, at most until deadline_ms (monotonic). 0 or
  * ERR_TIMEOUT. */
 int pipeline_wait_started(struct pipeline *p, int64_t deadline_ms);
+/* The start is over, whether or not everything runs: /health stops saying "starting". */
+void pipeline_set_ready(struct pipeline *p);
 /* Drains for at most task.shutdown.graceful.timeout.ms, then kills; frees everything. NULL-safe. */
 void pipeline_close(struct pipeline *p);
 /* The same code path as run, without starting anything: validation findings are added to
@@ -60,6 +62,10 @@ int pipeline_connector_tasks(struct pipeline *p, const char *name, json_t **ret,
                              struct err *err) MUST_USE;
 int pipeline_task_status(struct pipeline *p, const char *name, int task, json_t **ret,
                          struct err *err) MUST_USE;
+/* The file that declares a connector, as the user gave it. 0 or ERR_NOT_FOUND. */
+int pipeline_connector_file(struct pipeline *p, const char *name, char *ret, size_t n);
+/* Checks one topic config as topics: does. ERR_CONFIG says what is wrong; unknown keys too. No state. */
+int pipeline_topic_config_check(const char *key, const char *value, struct err *err) MUST_USE;
 /* [{"class","type","version"}], connectors only or converters too. */
 json_t *pipeline_plugins(struct pipeline *p, int connectors_only);
 /* The body of /health: {"status","message","problems":[...]}; *ret_http: 200, 500 or 503. */

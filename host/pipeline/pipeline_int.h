@@ -110,11 +110,15 @@ struct task {
     struct loop_timer restart_timer;
     struct kv_list config; /* keys in which it differs from the connector */
     int live;              /* START was sent and neither FAILED nor STOPPED came back */
+    int starting;          /* of these, STARTED has not come yet */
     int stopping;
 
     struct topic_stream *stream;
     struct commit *commits; /* oldest first */
     struct commit **commits_end;
+    struct commit *to_submit; /* the first that the engine has not been given; NULL: none */
+    size_t n_commits;
+    int blocked; /* one has failed: nothing may overtake it */
     int n_submitted;
     size_t commit_bytes;
     uint64_t next_seq; /* of the COMMIT that is due */
@@ -130,9 +134,11 @@ struct task {
     int64_t link_generation; /* of OPEN frames: grows with each */
     struct part **parts;
     size_t n_parts;
-    size_t next_part; /* round robin */
-    int64_t credit;
-    int revoke_pending; /* topic_member_revoked() is owed at the next CLOSED */
+    size_t next_part;    /* round robin */
+    int64_t credit;      /* bytes that may be sent now */
+    int64_t outstanding; /* sent and not yet credited back */
+    int closed_pending;  /* CLOSED came while commits are still on their way */
+    int revoke_pending;  /* topic_member_revoked() is owed at the next CLOSED */
 };
 
 enum connector_phase {
@@ -158,17 +164,27 @@ struct connector {
     struct failure failure;
     struct restart restart;
     struct loop_timer restart_timer;
-    char *invalid; /* config_error: why it cannot start; or NULL */
-    int settled;   /* started or failed once: counts for "ready" */
+    int64_t looked_ms; /* monotonic time of the last look for stalled tasks */
+    char *invalid;     /* config_error: why it cannot start; or NULL */
+    int settled;       /* started or failed once: counts for "ready" */
     struct peer *peer;
     int kill_cause; /* why the host killed it: an enum kill_cause */
     int kill_stage;
     char kill_message[1024];
     struct task **tasks;
     size_t n_tasks;
+    int64_t log_second; /* monotonic second of n_logged */
+    int n_logged, n_log_dropped;
     struct map *resolved; /* topics that its runner asked for: the only ones that it may write */
 };
-enum kill_cause { KILL_NONE = 0, KILL_DEADLINE, KILL_ABI, KILL_STOP };
+enum kill_cause {
+    KILL_NONE = 0,
+    KILL_DEADLINE,
+    KILL_ABI,
+    KILL_MEMORY,
+    KILL_IO,
+    KILL_STOP, /* anything else that the connector cannot go on after */
+};
 
 struct pipeline {
     struct loop loop;
@@ -191,6 +207,7 @@ struct pipeline {
     struct mutex lock;  /* guards unsettled */
     struct cond changed;
     size_t unsettled; /* connectors that neither run nor have failed yet */
+    int ready;        /* the start is over */
 };
 
 /* ---- connector.c ---- */
@@ -204,6 +221,8 @@ void pipeline_connector_settle(struct connector *c);
 /* Kills the runner; what the status will say. */
 void pipeline_connector_kill(struct connector *c, int cause, int stage, const char *message);
 int64_t pipeline_connector_number(const struct connector *c, const char *key, int64_t fallback);
+/* The same for what `err` says. */
+void pipeline_connector_kill_err(struct connector *c, int stage, const struct err *err);
 void pipeline_connector_send(struct connector *c, struct buf *frames);
 /* Called whenever something that a stop or restart waits for may have happened. */
 void pipeline_connector_progress(struct connector *c);
@@ -211,6 +230,8 @@ void pipeline_connector_progress(struct connector *c);
 /* ---- task.c ---- */
 int pipeline_task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
                       struct task **ret, struct err *err) MUST_USE;
+/* Replaces what fan_out gave it. ERR_NOMEM. */
+int pipeline_task_configure(struct task *t, const struct link_task_config *config) MUST_USE;
 void pipeline_task_free(struct task *t); /* with nothing in flight */
 void pipeline_task_start(struct task *t);
 void pipeline_task_frame(struct task *t, const struct link_frame *f, uint8_t **body);
@@ -238,7 +259,10 @@ void pipeline_sink_credit(struct task *t, const struct link_frame *f);
 void pipeline_sink_down(struct task *t);  /* the task runs no more; membership stays */
 void pipeline_sink_leave(struct task *t); /* gives its partitions back and frees them */
 void pipeline_sink_committed(struct task *t, const struct commit *c);
-int64_t pipeline_sink_lag(struct task *t); /* records between committed offsets and ends */
+void pipeline_sink_drained(struct task *t); /* no commit of the task is on its way any more */
+void pipeline_sink_pump(struct task *t);    /* there may be room for more records */
+/* Records between committed offsets and ends; -1 while it has no partitions to know them by. */
+int64_t pipeline_sink_lag(struct task *t);
 
 /* ---- offsets.c ---- */
 int pipeline_offsets_load(struct pipeline *p, struct err *err) MUST_USE;
@@ -254,6 +278,8 @@ void pipeline_offsets_committed(struct pipeline *p, const char *connector,
                                 const struct link_commit *f);
 
 /* ---- restart.c ---- */
+/* The contract's word for what a ctd_status or ERR_* means. */
+const char *pipeline_cause(int status, int abi);
 void pipeline_failure_set(struct failure *f, const char *cause, int stage, const char *message,
                           int64_t record_index);
 /* Notes a failure; returns the wait before the next start, or -1: never. *ret_condition:
@@ -269,6 +295,7 @@ const char *pipeline_state_name(int state);
 json_t *pipeline_status_connector(struct connector *c);
 json_t *pipeline_status_task(struct task *t);
 json_t *pipeline_status_info(struct connector *c);
+json_t *pipeline_status_tasks(struct connector *c);
 json_t *pipeline_status_health(struct pipeline *p, int *ret_http);
 
 #endif

@@ -8,6 +8,54 @@
 
 #define CRASH_LOOP_WINDOW_MS ((int64_t)10 * 60 * 1000)
 #define HEALTHY_MS           ((int64_t)5 * 60 * 1000)
+#define LONGEST_WISH_MS      ((int64_t)24 * 3600 * 1000) /* of a plugin's retry_after_ms */
+
+/* What plugins say is shown as JSON text: bytes that are not UTF-8 become '?'. */
+static void repair_utf8(char *text)
+{
+    for (size_t i = 0; text[i] != '\0';) {
+        size_t n = 0;
+        for (size_t len = 1; len <= 4 && n == 0; len++) {
+            n = strnlen(text + i, len) == len && str_is_utf8(text + i, len) ? len : 0;
+        }
+        if (n == 0) {
+            text[i] = '?';
+            n = 1;
+        }
+        i += n;
+    }
+}
+
+const char *pipeline_cause(int status, int abi)
+{
+    if (abi) {
+        return "abi";
+    }
+    switch (status) {
+    case ERR_CONFIG:
+        return "config";
+    case ERR_DATA:
+    case ERR_LIMIT:
+    case ERR_CORRUPT:
+        return "data";
+    case ERR_IO:
+    case ERR_NOSPC:
+        return "io";
+    case ERR_RETRIABLE:
+    case ERR_STALE:
+    case ERR_TIMEOUT:
+    case ERR_BUSY:
+        return "retriable";
+    case ERR_NOMEM:
+        return "memory";
+    case ERR_UNSUPPORTED:
+        return "unsupported";
+    case ERR_FENCED:
+        return "fenced";
+    default:
+        return "fatal";
+    }
+}
 
 void pipeline_failure_set(struct failure *f, const char *cause, int stage, const char *message,
                           int64_t record_index)
@@ -24,6 +72,7 @@ void pipeline_failure_set(struct failure *f, const char *cause, int stage, const
     f->record_index = record_index;
     (void)snprintf(f->cause, sizeof(f->cause), "%s", cause);
     (void)snprintf(f->message, sizeof(f->message), "%s", message);
+    repair_utf8(f->message);
 }
 
 /* 20 % up or down, from the low bits of the clock: nothing here has to be unpredictable. */
@@ -55,7 +104,7 @@ int64_t pipeline_restart_failed(struct restart *r, const struct connector *c,
     r->backoff_ms = wait * 2 > most ? most : wait * 2;
     wait = jitter(wait);
     if (retry_after_ms > wait) {
-        wait = retry_after_ms;
+        wait = retry_after_ms < LONGEST_WISH_MS ? retry_after_ms : LONGEST_WISH_MS;
     }
     r->next_wall_ms = clock_wall_ms() + wait;
     return wait;

@@ -14,8 +14,9 @@
 #include "base/log.h"
 #include "pipeline/pipeline_int.h"
 
+#define RESET_KEY "consumer.override.auto.offset.reset"
+
 static void events(struct task *t);
-static void pump(struct task *t);
 
 /* ---- parts ---- */
 
@@ -61,7 +62,7 @@ static void drop_revoked(struct task *t)
 static void wake_on_core(struct loop_post *post)
 {
     struct part *p = (struct part *)(void *)((char *)post - offsetof(struct part, wake));
-    pump(p->task);
+    pipeline_sink_pump(p->task);
 }
 
 /* [engine thread] */
@@ -120,13 +121,33 @@ static void send_parts(struct task *t, int type)
     buf_free(&out);
 }
 
-/* Where the host would start a partition: the group's offset, or the end or start of the topic. */
+/* The group's first position in a partition, made durable before anything is read: "latest" must not
+ * be found out again after a crash. Waits for the disk, once in the life of a group's partition. */
+static int commit_start(struct task *t, struct part *p, const char *group, struct err *err)
+{
+    struct topic_group_offset offset = {p->topic, p->partition, p->next};
+    struct topic_unit unit = {.group = group,
+                              .generation = t->generation,
+                              .group_offsets = &offset,
+                              .n_group_offsets = 1};
+    TRY(topic_commit(t->connector->p->engine, &unit, err));
+    p->committed = p->next;
+    return 0;
+}
+
+/* Where the host would start a partition: the group's offset, or the end or start of the topic.
+ * ERR_NOT_FOUND: the topic that was assigned is gone, whoever has its name now. */
 static int start_offset(struct task *t, struct part *p, struct err *err)
 {
     struct topic_engine *e = t->connector->p->engine;
     char group[TOPIC_NAME_MAX + 16];
     (void)snprintf(group, sizeof(group), "connect-%s", t->connector->name);
+    struct topic_info info;
     struct topic_partition_status st;
+    TRY(topic_resolve(e, p->topic, &info, err));
+    if (memcmp(info.id, p->topic_id, sizeof(info.id)) != 0) {
+        return err_set(err, ERR_NOT_FOUND, "topic %s was deleted and made again", p->topic);
+    }
     TRY(topic_partition_status(e, p->topic, p->partition, &st, err));
     p->end = st.end_offset;
     int64_t offset = -1;
@@ -139,28 +160,44 @@ static int start_offset(struct task *t, struct part *p, struct err *err)
         p->next = offset;
         return 0;
     }
-    const char *reset =
-        pipeline_kv_get(&t->connector->effective, "consumer.override.auto.offset.reset");
-    p->next = reset != NULL && strcmp(reset, "latest") == 0 ? st.end_offset : st.start_offset;
-    return 0;
+    const char *reset = pipeline_kv_get(&t->connector->effective, RESET_KEY);
+    int latest = reset != NULL && strcmp(reset, "latest") == 0;
+    p->next = latest ? st.end_offset : st.start_offset;
+    return latest ? commit_start(t, p, group, err) : 0;
+}
+
+/* Where each part starts; a part whose topic is gone is forgotten (the group takes it away too). */
+static int find_starts(struct task *t, struct err *err)
+{
+    size_t kept = 0;
+    int rc = 0;
+    for (size_t i = 0; i < t->n_parts; i++) {
+        struct part *p = t->parts[i];
+        int found = rc == 0 ? start_offset(t, p, err) : 0;
+        if (found == ERR_NOT_FOUND) {
+            part_free(p);
+            continue;
+        }
+        rc = rc != 0 ? rc : found;
+        p->index = (uint32_t)kept;
+        t->parts[kept++] = p;
+    }
+    t->n_parts = kept;
+    return rc;
 }
 
 static void open_all(struct task *t)
 {
-    if (t->n_parts == 0) {
-        t->phase = SINK_IDLE;
+    struct err err = ERR_INIT;
+    t->phase = SINK_IDLE;
+    if (find_starts(t, &err) != 0) {
+        pipeline_connector_kill_err(t->connector, LINK_STAGE_OPEN, &err);
         return;
     }
-    for (size_t i = 0; i < t->n_parts; i++) {
-        struct err err = ERR_INIT;
-        t->parts[i]->index = (uint32_t)i;
-        if (start_offset(t, t->parts[i], &err) != 0) {
-            pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
-            return;
-        }
+    if (t->n_parts == 0) {
+        return;
     }
     t->link_generation++;
-    t->credit = SINK_CREDIT_BYTES;
     t->phase = SINK_OPENING;
     send_parts(t, LINK_OPEN);
 }
@@ -217,7 +254,9 @@ static void events(struct task *t)
         }
         for (size_t i = 0; e.kind == TOPIC_EVENT_ASSIGNED && i < e.n; i++) {
             if (add_part(t, &e.partitions[i]) != 0) {
-                pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, "out of memory");
+                struct err err = {.code = ERR_NOMEM, .msg = "out of memory"};
+                pipeline_sink_leave(t); /* what it does not know of it must not own */
+                pipeline_connector_kill_err(t->connector, LINK_STAGE_OPEN, &err);
                 return;
             }
         }
@@ -266,21 +305,23 @@ void pipeline_sink_started(struct task *t)
     struct err err = ERR_INIT;
     t->phase = SINK_IDLE;
     if (t->member == NULL && pipeline_sink_join(t, &err) != 0) {
-        pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
+        pipeline_connector_kill_err(t->connector, LINK_STAGE_OPEN, &err);
         return;
     }
-    if (t->n_parts > 0) {
+    events(t);
+    if (t->phase == SINK_IDLE && t->n_parts > 0) {
         open_all(t); /* it kept its partitions while it was down */
     }
-    events(t);
 }
 
 void pipeline_sink_down(struct task *t)
 {
     close_parts(t);
     t->phase = SINK_IDLE;
+    t->closed_pending = 0;
     if (t->member != NULL) {
         drop_revoked(t);
+        events(t); /* what came while partitions were being opened or closed */
     }
 }
 
@@ -304,6 +345,7 @@ static int open_reader(struct part *p, int64_t offset, struct err *err)
 {
     struct topic_partition_status st;
     struct topic_engine *e = p->task->connector->p->engine;
+    BUG_ON(p->reader != NULL);
     TRY(topic_partition_status(e, p->topic, p->partition, &st, err));
     if (offset > st.end_offset) {
         return err_set(
@@ -337,14 +379,27 @@ void pipeline_sink_opened(struct task *t, const struct link_frame *f)
     for (size_t i = 0; rc == 0 && i < t->n_parts; i++) {
         int64_t offset = opened.parts[i].offset;
         rc = open_reader(t->parts[i], offset >= 0 ? offset : t->parts[i]->next, &err);
+        rc = rc == ERR_NOT_FOUND ? 0 : rc; /* deleted: the group takes it away */
     }
     arena_free(a);
     if (rc != 0) {
-        pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_OPEN, err.msg);
+        pipeline_connector_kill_err(t->connector, LINK_STAGE_OPEN, &err);
         return;
     }
     events(t);
-    pump(t);
+    pipeline_sink_pump(t);
+}
+
+/* The partitions are closed and their last offsets durable: they may go elsewhere now. */
+static void after_close(struct task *t)
+{
+    t->closed_pending = 0;
+    t->phase = SINK_IDLE;
+    drop_revoked(t);
+    events(t);
+    if (t->phase == SINK_IDLE && t->live && !t->stopping) {
+        open_all(t);
+    }
 }
 
 void pipeline_sink_closed(struct task *t, const struct link_frame *f)
@@ -353,11 +408,16 @@ void pipeline_sink_closed(struct task *t, const struct link_frame *f)
     if (t->phase != SINK_CLOSING) {
         return;
     }
-    t->phase = SINK_IDLE;
-    drop_revoked(t);
-    events(t);
-    if (t->phase == SINK_IDLE && t->live && !t->stopping) {
-        open_all(t);
+    t->closed_pending = 1;
+    if (t->commits == NULL) {
+        after_close(t);
+    }
+}
+
+void pipeline_sink_drained(struct task *t)
+{
+    if (t->closed_pending) {
+        after_close(t);
     }
 }
 
@@ -369,12 +429,14 @@ void pipeline_sink_credit(struct task *t, const struct link_frame *f)
         pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_PUT, err.msg);
         return;
     }
-    t->credit +=
-        credit.bytes < (uint64_t)SINK_CREDIT_BYTES ? (int64_t)credit.bytes : SINK_CREDIT_BYTES;
-    if (t->credit > SINK_CREDIT_BYTES) {
-        t->credit = SINK_CREDIT_BYTES;
+    if (credit.bytes > (uint64_t)t->outstanding) {
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_PUT,
+                                "it gave back more than it was sent");
+        return;
     }
-    pump(t);
+    t->outstanding -= (int64_t)credit.bytes;
+    t->credit += (int64_t)credit.bytes;
+    pipeline_sink_pump(t);
 }
 
 void pipeline_sink_committed(struct task *t, const struct commit *c)
@@ -437,15 +499,17 @@ static int send_some(struct task *t, struct part *p, struct err *err)
     buf_free(&again);
     p->next = read.next_offset;
     t->credit -= (int64_t)read.bytes;
+    t->outstanding += (int64_t)read.bytes;
     pipeline_peer_send_data(t->connector->peer, &out);
     return 1;
 }
 
-static void pump(struct task *t)
+void pipeline_sink_pump(struct task *t)
 {
     size_t idle = 0;
     while (t->phase == SINK_OPEN && t->credit > 0 && idle < t->n_parts &&
-           t->connector->peer != NULL && t->connector->kill_cause == KILL_NONE) {
+           t->connector->peer != NULL && t->connector->kill_cause == KILL_NONE &&
+           pipeline_peer_data_waiting(t->connector->peer) < (size_t)SINK_CREDIT_BYTES) {
         struct part *p = t->parts[t->next_part++ % t->n_parts];
         struct err err = ERR_INIT;
         int rc = p->reader != NULL ? send_some(t, p, &err) : 0;
@@ -454,7 +518,7 @@ static void pump(struct task *t)
             rc = 0;
         }
         if (rc < 0) {
-            pipeline_connector_kill(t->connector, KILL_STOP, LINK_STAGE_NONE, err.msg);
+            pipeline_connector_kill_err(t->connector, LINK_STAGE_NONE, &err);
             return;
         }
         idle = rc > 0 ? 0 : idle + 1;
@@ -463,7 +527,7 @@ static void pump(struct task *t)
 
 int64_t pipeline_sink_lag(struct task *t)
 {
-    int64_t lag = 0;
+    int64_t lag = t->member != NULL ? 0 : -1;
     for (size_t i = 0; i < t->n_parts; i++) {
         struct part *p = t->parts[i];
         struct topic_partition_status st;

@@ -3,7 +3,10 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "connectd/abi.h"
 #include "pipeline/pipeline_int.h"
+
+enum { MAX_TOPICS = 10000 };
 
 static void reply_topic(struct task *t, const struct link_topic *f)
 {
@@ -39,6 +42,18 @@ static int resolve(struct task *t, const char *topic, struct topic_info *ret, st
     return rc;
 }
 
+/* Only sources write to topics, and no connector to more than a bounded number of them. */
+static int may_ask(const struct connector *c, struct err *err)
+{
+    if (c->class_->kind != CTD_KIND_SOURCE) {
+        return err_set(err, ERR_UNSUPPORTED, "a sink writes to no topic");
+    }
+    if (map_count(c->resolved) >= MAX_TOPICS) {
+        return err_set(err, ERR_LIMIT, "the connector writes to %d topics already", MAX_TOPICS);
+    }
+    return 0;
+}
+
 void pipeline_source_resolve(struct task *t, const struct link_frame *f)
 {
     struct link_resolve ask;
@@ -52,7 +67,8 @@ void pipeline_source_resolve(struct task *t, const struct link_frame *f)
     memcpy(topic, ask.topic.ptr != NULL ? (const char *)ask.topic.ptr : "", n);
     topic[n] = '\0';
     struct topic_info info = {0};
-    int rc = resolve(t, topic, &info, &err);
+    int rc = may_ask(t->connector, &err);
+    rc = rc != 0 ? rc : resolve(t, topic, &info, &err);
     if (rc == 0 && map_put(t->connector->resolved, topic, t->connector) != 0) {
         rc = err_set(&err, ERR_NOMEM, "out of memory");
     }

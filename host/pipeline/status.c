@@ -68,7 +68,8 @@ json_t *pipeline_status_task(struct task *t)
         t->connector->restart.next_wall_ms > 0 ? &t->connector->restart : &t->restart;
     put_common(o, t->connector, t->state, t->condition, t->restarts, &t->failure, r);
     if (t->connector->class_ != NULL && t->connector->class_->kind == CTD_KIND_SINK) {
-        put(o, "lag", json_integer(pipeline_sink_lag(t)));
+        int64_t lag = pipeline_sink_lag(t);
+        put(o, "lag", lag >= 0 ? json_integer(lag) : json_null());
     }
     return o;
 }
@@ -100,16 +101,51 @@ json_t *pipeline_status_connector(struct connector *c)
     return o;
 }
 
+/* What the class calls a secret; without a known class, what sounds like one. */
+static int is_secret(const struct connector *c, const char *key)
+{
+    static const char *const words[] = {"password", "secret", "token", "credential", "private"};
+    for (size_t i = 0; c->class_ == NULL && i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcasestr(key, words[i]) != NULL) {
+            return 1;
+        }
+    }
+    for (size_t i = 0; c->class_ != NULL && i < c->class_->n_options; i++) {
+        const struct class_option *o = &c->class_->options[i];
+        int same = o->prefix ? str_starts_with(key, o->name) : strcmp(o->name, key) == 0;
+        if (o->type == OPTION_SECRET && same) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* A value that may be a secret is never shown. */
 static json_t *shown(const struct connector *c, const struct kv *kv)
 {
-    for (size_t i = 0; c->class_ != NULL && i < c->class_->n_options; i++) {
-        const struct class_option *o = &c->class_->options[i];
-        if (o->type == OPTION_SECRET && strcmp(o->name, kv->key) == 0) {
-            return json_string("********");
+    return json_string(is_secret(c, kv->key) ? "********" : kv->value);
+}
+
+json_t *pipeline_status_tasks(struct connector *c)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->n_tasks; i++) {
+        json_t *info = pipeline_status_info(c);
+        json_t *config = json_object_get(info, "config");
+        for (size_t k = 0; k < c->tasks[i]->config.n; k++) {
+            const struct kv *kv = &c->tasks[i]->config.items[k];
+            put(config, kv->key, shown(c, kv));
         }
+        json_t *id = json_object();
+        put(id, "connector", json_string(c->name));
+        put(id, "task", json_integer((json_int_t)i));
+        json_t *task = json_object();
+        put(task, "id", id);
+        put(task, "config", json_incref(config));
+        (void)json_array_append_new(list, task);
+        json_decref(info);
     }
-    return json_string(kv->value);
+    return list;
 }
 
 json_t *pipeline_status_info(struct connector *c)
@@ -184,9 +220,19 @@ json_t *pipeline_status_health(struct pipeline *p, int *ret_http)
     } else {
         (void)snprintf(message, sizeof(message), "%zu problem%s", n, n == 1 ? "" : "s");
     }
-    put(o, "status", json_string(!writable ? "unhealthy" : n > 0 ? "degraded" : "healthy"));
+    mutex_lock(&p->lock);
+    int starting = p->unsettled > 0 && !p->ready;
+    mutex_unlock(&p->lock);
+    if (starting && writable) {
+        (void)snprintf(message, sizeof(message), "connectors are starting");
+    }
+    put(o, "status",
+        json_string(!writable  ? "unhealthy"
+                    : starting ? "starting"
+                    : n > 0    ? "degraded"
+                               : "healthy"));
     put(o, "message", json_string(message));
     put(o, "problems", problems);
-    *ret_http = writable ? 200 : 500;
+    *ret_http = !writable ? 500 : starting ? 503 : 200;
     return o;
 }

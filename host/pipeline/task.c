@@ -20,6 +20,24 @@ static void restart_now(struct loop_timer *timer)
     pipeline_task_start(t);
 }
 
+int pipeline_task_configure(struct task *t, const struct link_task_config *config)
+{
+    int rc = 0;
+    pipeline_kv_free(&t->config);
+    for (uint32_t i = 0; rc == 0 && i < config->n_config; i++) {
+        const struct link_pair *pair = &config->config[i];
+        char *key =
+            strndup(pair->key.ptr != NULL ? (const char *)pair->key.ptr : "", pair->key.len);
+        char *value =
+            strndup(pair->value.ptr != NULL ? (const char *)pair->value.ptr : "", pair->value.len);
+        struct kv kv = {.key = key, .value = value};
+        rc = key != NULL && value != NULL ? pipeline_kv_add(&t->config, &kv) : ERR_NOMEM;
+        free(key);
+        free(value);
+    }
+    return rc;
+}
+
 int pipeline_task_new(struct connector *c, uint32_t id, const struct link_task_config *config,
                       struct task **ret, struct err *err)
 {
@@ -29,19 +47,12 @@ int pipeline_task_new(struct connector *c, uint32_t id, const struct link_task_c
     }
     t->connector = c;
     t->id = id;
+    t->credit = SINK_CREDIT_BYTES;
     t->commits_end = &t->commits;
     t->restart_timer.fire = restart_now;
     t->failure.record_index = -1;
     int rc = topic_stream_open(c->p->engine, &t->stream, err);
-    for (uint32_t i = 0; rc == 0 && i < config->n_config; i++) {
-        char *key = strndup((const char *)config->config[i].key.ptr, config->config[i].key.len);
-        char *value =
-            strndup((const char *)config->config[i].value.ptr, config->config[i].value.len);
-        struct kv kv = {.key = key, .value = value};
-        rc = key != NULL && value != NULL ? pipeline_kv_add(&t->config, &kv) : ERR_NOMEM;
-        free(key);
-        free(value);
-    }
+    rc = rc != 0 ? rc : pipeline_task_configure(t, config);
     if (rc != 0) {
         pipeline_task_free(t);
         return err_set(err, rc, "cannot make task %u", id);
@@ -98,10 +109,12 @@ void pipeline_task_start(struct task *t)
     t->next_seq = 1;
     t->refusing = 0;
     t->holding = 0;
+    t->blocked = 0;
     pipeline_loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
     struct buf out = BUF_INIT(0);
     if (put_start(t, &out) == 0) {
         t->live = 1;
+        t->starting = 1;
         pipeline_connector_send(t->connector, &out);
     } else {
         pipeline_task_failed(t, "fatal", LINK_STAGE_CREATE, "out of memory", -1, -1);
@@ -127,6 +140,7 @@ void pipeline_task_stop(struct task *t)
 static void end_run(struct task *t)
 {
     t->live = 0;
+    t->starting = 0;
     pipeline_loop_timer_clear(&t->connector->p->loop, &t->retry_timer);
     t->holding = 0;
     pipeline_commit_drop_queued(t);
@@ -136,6 +150,12 @@ static void end_run(struct task *t)
 void pipeline_task_down(struct task *t)
 {
     end_run(t);
+    t->credit = SINK_CREDIT_BYTES; /* what was under way is gone with the process */
+    t->outstanding = 0;
+    t->restart.running_since_ms = 0;
+    if (t->condition == CONDITION_UNRESPONSIVE) {
+        t->condition = CONDITION_NONE;
+    }
     pipeline_loop_timer_clear(&t->connector->p->loop, &t->restart_timer);
 }
 
@@ -160,6 +180,12 @@ void pipeline_task_failed(struct task *t, const char *cause, int stage, const ch
 
 static void started(struct task *t)
 {
+    if (!t->starting) {
+        pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_START,
+                                "a task started that was not asked to");
+        return;
+    }
+    t->starting = 0;
     t->state = STATE_RUNNING;
     if (t->condition == CONDITION_UNRESPONSIVE) {
         t->condition = CONDITION_NONE;
@@ -169,36 +195,6 @@ static void started(struct task *t)
         pipeline_sink_started(t);
     }
     pipeline_connector_settle(t->connector);
-}
-
-/* The contract's word for what ended a call. */
-static const char *cause_of(const struct link_failed *f)
-{
-    if (f->abi) {
-        return "abi";
-    }
-    switch (f->status) {
-    case ERR_CONFIG:
-        return "config";
-    case ERR_DATA:
-    case ERR_LIMIT:
-        return "data";
-    case ERR_IO:
-    case ERR_NOSPC:
-        return "io";
-    case ERR_RETRIABLE:
-    case ERR_STALE:
-    case ERR_TIMEOUT:
-        return "retriable";
-    case ERR_NOMEM:
-        return "memory";
-    case ERR_UNSUPPORTED:
-        return "unsupported";
-    case ERR_FENCED:
-        return "fenced";
-    default:
-        return "fatal";
-    }
 }
 
 static void got_failed(struct task *t, const struct link_frame *f)
@@ -213,20 +209,20 @@ static void got_failed(struct task *t, const struct link_frame *f)
     (void)snprintf(message, sizeof(message), "%.*s", (int)failed.message.len,
                    failed.message.ptr != NULL ? (const char *)failed.message.ptr : "");
     if (f->type == LINK_NOTE) {
-        pipeline_failure_set(&t->failure, cause_of(&failed), failed.stage, message,
-                             failed.record_index);
+        pipeline_failure_set(&t->failure, pipeline_cause(failed.status, failed.abi != 0),
+                             failed.stage, message, failed.record_index);
         return;
     }
     if (t->stopping) {
         end_run(t);
         t->state = STATE_FAILED;
-        pipeline_failure_set(&t->failure, cause_of(&failed), failed.stage, message,
-                             failed.record_index);
+        pipeline_failure_set(&t->failure, pipeline_cause(failed.status, failed.abi != 0),
+                             failed.stage, message, failed.record_index);
         pipeline_connector_progress(t->connector);
         return;
     }
-    pipeline_task_failed(t, cause_of(&failed), failed.stage, message, failed.record_index,
-                         failed.retry_after_ms);
+    pipeline_task_failed(t, pipeline_cause(failed.status, failed.abi != 0), failed.stage, message,
+                         failed.record_index, failed.retry_after_ms);
 }
 
 void pipeline_task_frame(struct task *t, const struct link_frame *f, uint8_t **body)
@@ -239,6 +235,11 @@ void pipeline_task_frame(struct task *t, const struct link_frame *f, uint8_t **b
         started(t);
         break;
     case LINK_STOPPED:
+        if (!t->stopping) {
+            pipeline_connector_kill(t->connector, KILL_ABI, LINK_STAGE_STOP,
+                                    "a task stopped that was not asked to");
+            break;
+        }
         end_run(t);
         t->state = STATE_UNASSIGNED;
         pipeline_connector_progress(t->connector);

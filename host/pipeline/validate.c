@@ -10,6 +10,7 @@
 #include "connectd/abi.h"
 #include "pipeline/options.h"
 #include "record/record.h"
+#include "topic/topic.h"
 
 enum { MAX_NAMES = 512 };
 
@@ -130,7 +131,11 @@ static void check_converter(struct check *k, const char *which)
         for (size_t i = 0; i < n && i < 32; i++) {
             names[i] = all[i]->name;
         }
-        if (named != NULL) {
+        if (named == NULL) {
+            char text[400];
+            (void)snprintf(text, sizeof(text), "the host's %s '%.200s' is unknown", which, name);
+            at_connector(k, which, str_nearest(name, names, n < 32 ? n : 32), text);
+        } else {
             pipeline_findings_add(k->findings, k->c->file, named->value_line, named->value_column,
                                   k->c->name, which, str_nearest(name, names, n < 32 ? n : 32),
                                   "unknown converter '%s'", name);
@@ -190,6 +195,11 @@ static void check_key(struct check *k, const struct kv *kv)
         char text[256];
         (void)snprintf(text, sizeof(text), "%s is not built yet; remove the key", kv->key);
         at_key(k, kv, NULL, text);
+    } else if (strcmp(kv->key, "isolation") == 0 && strcmp(kv->value, "process") != 0) {
+        at_value(k, kv,
+                 strcmp(kv->value, "thread") == 0
+                     ? "isolation: thread is not built yet; say process"
+                     : "must be process or thread");
     } else if (o != NULL) {
         if (pipeline_option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) != 0) {
             at_value(k, kv, err.msg);
@@ -198,6 +208,8 @@ static void check_key(struct check *k, const struct kv *kv)
         char text[256];
         (void)snprintf(text, sizeof(text), "unknown key for %s", k->class_->name);
         at_key(k, kv, nearest_key(k, kv->key), text);
+    } else if (nearest_key(k, kv->key) != NULL) { /* whatever the class has, this looks like ours */
+        at_key(k, kv, nearest_key(k, kv->key), "unknown key");
     }
 }
 
@@ -211,6 +223,14 @@ static void check_topics(struct check *k)
     }
     if (is_sink && (kv == NULL || kv->value[strspn(kv->value, " ,")] == '\0')) {
         at_connector(k, "topics", NULL, "is missing: a sink names the topics that it reads");
+    }
+    const struct kv *target = pipeline_kv_find(&k->c->config, "topic");
+    if (!is_sink && target != NULL && class_option_find(k->class_, "topic") != NULL) {
+        if (!str_is_topic_name(target->value)) {
+            at_value(k, target, "is no topic name: 1 to 249 of a-z A-Z 0-9 . _ -");
+        } else if (topic_is_internal(target->value)) {
+            at_value(k, target, "is one of the host's own topics; choose another name");
+        }
     }
     const char *p = is_sink && kv != NULL ? kv->value : "";
     while (*p != '\0') {

@@ -118,7 +118,7 @@ static void topics_and_connectors_come_from_all_files(void **state)
 {
     (void)state;
     put("connectors.d/a.yaml",
-        "topics:\n  t1: {partitions: 2, retention.ms: 1000}\n"
+        "topics:\n  t1: {partitions: 2, segment.ms: 1000}\n"
         "connectors:\n  c1:\n    connector.class: X\n    tasks:\n      max: 3\n"
         "    list: [a, b]\n    gone: null\n");
     put("connectors.d/b.json", "{\"name\":\"c2\",\"config\":{\"connector.class\":\"Y\"}}");
@@ -128,7 +128,7 @@ static void topics_and_connectors_come_from_all_files(void **state)
     assert_int_equal(findings.n, 0);
     assert_int_equal(declared.n_topics, 1);
     assert_int_equal(declared.topics[0].partitions, 2);
-    assert_string_equal(pipeline_kv_get(&declared.topics[0].config, "retention.ms"), "1000");
+    assert_string_equal(pipeline_kv_get(&declared.topics[0].config, "segment.ms"), "1000");
     assert_int_equal(declared.n_connectors, 3);
     assert_string_equal(pipeline_kv_get(&declared.connectors[0].config, "tasks.max"), "3");
     assert_string_equal(pipeline_kv_get(&declared.connectors[0].config, "list"), "a,b");
