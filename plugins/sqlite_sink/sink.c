@@ -173,6 +173,25 @@ static void take_place(struct sink *s, const ctd_record *r)
     s->row.n_key = 3;
 }
 
+/* What a user would call this value. A JSON text that was left unparsed is a number beyond 64 bits. */
+static const char *kind_of(const ctd_value *v)
+{
+    switch (v->type) {
+    case CTD_BOOL:
+        return "a boolean";
+    case CTD_STRING:
+        return (v->flags & CTD_VF_RAW_JSON) != 0 ? "a number" : "a string";
+    case CTD_BYTES:
+        return "bytes";
+    case CTD_ARRAY:
+        return "an array";
+    case CTD_STRUCT:
+        return "a struct";
+    default:
+        return "a number";
+    }
+}
+
 static ctd_status take_record(struct sink *s, const ctd_batch *batch, uint64_t index,
                               ctd_error *err)
 {
@@ -189,8 +208,9 @@ static ctd_status take_record(struct sink *s, const ctd_batch *batch, uint64_t i
         row->n_fields = r->value.len;
     } else if (r->value.type != CTD_NULL) {
         return ctd_fail(err, CTD_E_DATA,
-                        "the value is not an object, so it has no columns: set "
-                        "value.converter=JsonConverter");
+                        "the value is %s; a row is made from a JSON object, whose fields are its "
+                        "columns",
+                        kind_of(&r->value));
     } else if (!s->settings.delete_enabled) {
         return ctd_fail(err, CTD_E_DATA,
                         "the value is null; with delete.enabled=true it would delete its row");
@@ -359,6 +379,7 @@ static ctd_status commit(struct sink *s, ctd_error *err)
     rc = db_commit(&s->db, err);
     if (rc == CTD_OK) {
         offsets_committed(&s->offsets);
+        tables_committed(&s->tables);
     } else {
         s->offsets.stale = 1; /* what the file holds now is not known */
     }

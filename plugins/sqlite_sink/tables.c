@@ -52,6 +52,17 @@ ctd_status tables_begin(struct tables *t, ctd_error *err)
     return rc;
 }
 
+void tables_committed(struct tables *t)
+{
+    for (struct table *table = t->changed ? t->tables : NULL; table != NULL; table = table->next) {
+        if (table->made) {
+            ctd_log(t->db->host, CTD_LOG_INFO, "%s: made table %s", t->db->path, table->name);
+            table->made = 0;
+        }
+    }
+    t->changed = 0;
+}
+
 void tables_rolled_back(struct tables *t)
 {
     if (t->changed) {
@@ -325,7 +336,7 @@ static ctd_status create_table(struct tables *t, struct table *table, const stru
     ctd_text_free(&pk);
     ctd_text_free(&sql);
     if (rc == CTD_OK) {
-        ctd_log(t->db->host, CTD_LOG_INFO, "%s: made table %s", t->db->path, table->name);
+        table->made = 1;
         rc = tables_load(t, table, err);
     }
     return rc;

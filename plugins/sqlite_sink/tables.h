@@ -53,6 +53,7 @@ struct table {
     size_t topic_len;
     char *name;
     int exists;
+    int made; /* by the open transaction */
     struct column *columns;
     size_t n_columns;
 };
@@ -91,6 +92,8 @@ void tables_clear(struct tables *t); /* before the connection is closed */
 
 /* After db_begin(): forgets what is no longer so. */
 ctd_status tables_begin(struct tables *t, ctd_error *err);
+/* After db_commit(): tells of the tables made, which are there for good only now. */
+void tables_committed(struct tables *t);
 /* After a roll back, which undoes tables made and columns added. */
 void tables_rolled_back(struct tables *t);
 
