@@ -51,7 +51,8 @@ def stopped(host):
 def test_kafkas_dump_tool_reads_every_segment_and_index(stopped, jars):
     segments = sorted(stopped.data.glob("log/*/*.log"))
     assert len([s for s in segments if s.parent.name.startswith("lines-")]) >= 3, "it was to roll"
-    files = [f for s in segments for f in (s, s.with_suffix(".index"), s.with_suffix(".timeindex")) if f.exists()]
+    files = [f for s in segments for f in (s, s.with_suffix(".index"), s.with_suffix(".timeindex"))]
+    assert [f for f in files if not f.is_file()] == [], "a clean stop leaves both indexes of each segment"
     text, complaints = dump(jars, *files)
     assert not complaints, complaints[:5]
     payloads = re.findall(r"^.* payload: (.*)$", text, re.M)
