@@ -49,7 +49,7 @@ static const char *posted_name(struct job *j, json_t **ret_body)
 }
 
 /* POST /connectors, PUT and PATCH /connectors/C/config, DELETE /connectors/C. Connectors come from files
- * only, so far: one that exists is its file's, any other cannot be made here. */
+ * only, so far: one that exists is its file's, which is named, any other cannot be made here. */
 void rest_change_connector(struct job *j)
 {
     struct pipeline *p = j->rest->pipeline;
@@ -59,13 +59,10 @@ void rest_change_connector(struct job *j)
     }
     json_t *body = NULL;
     const char *name = j->n_seg > 1 ? j->seg[1] : posted_name(j, &body);
-    json_t *info = NULL;
-    struct err err = ERR_INIT;
-    int rc = name == NULL ? ERR_NOT_FOUND : pipeline_connector_info(p, name, &info, &err);
-    json_decref(info);
+    char file[512] = "";
+    int rc = name == NULL ? ERR_NOT_FOUND : pipeline_connector_file(p, name, file, sizeof(file));
     if (rc == 0) {
-        rest_job_reply_error(
-            j, 403, "Connector %s is defined in a file of connectors.dir; change it there", name);
+        rest_job_reply_error(j, 403, "Connector %s is defined in %s; change it there", name, file);
     } else if (rc == ERR_NOT_FOUND && (j->method == NET_PATCH || j->method == NET_DELETE)) {
         rest_job_reply_error(j, 404, "Connector %s not found", name);
     } else {

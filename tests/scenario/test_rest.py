@@ -107,9 +107,11 @@ def test_bad_records_are_400_and_nothing_is_written(host, body):
 
 
 def test_connectors_from_files_refuse_changes_over_rest(a):
-    for method, path in [("DELETE", "/connectors/in"), ("PUT", "/connectors/in/config")]:
-        status, body = a.request(method, path, {})
-        assert status in (403, 405), (status, body)
+    posted = {"name": "in", "config": {"connector.class": "FileStreamSource"}}
+    for method, path, sent in [("DELETE", "/connectors/in", {}), ("PUT", "/connectors/in/config", {}),
+                               ("PATCH", "/connectors/in/config", {}), ("POST", "/connectors", posted)]:
+        status, body = a.request(method, path, sent)
+        assert status == 403 and "connectors.d/in.yaml" in body["message"], (method, status, body)
     assert a.get("/connectors") == ["in", "out"]
 
 

@@ -52,6 +52,15 @@ int pipeline_connector_info(struct pipeline *p, const char *name, json_t **ret, 
     return none(err);
 }
 
+int pipeline_connector_file(struct pipeline *p, const char *name, char *ret, size_t n)
+{
+    (void)p;
+    (void)name;
+    (void)ret;
+    (void)n;
+    return ERR_NOT_FOUND;
+}
+
 int pipeline_connector_config(struct pipeline *p, const char *name, json_t **ret, struct err *err)
 {
     return pipeline_connector_info(p, name, ret, err);

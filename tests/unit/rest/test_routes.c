@@ -1,6 +1,7 @@
 /* Routes, methods and shapes. The pipeline is a fake, linked instead of the real one: one connector, "c 1". */
 #include "rest_test.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "pipeline/pipeline.h"
@@ -35,6 +36,16 @@ int pipeline_connector_info(struct pipeline *p, const char *name, json_t **ret, 
 {
     (void)p;
     return one(name, "info", ret, err);
+}
+
+int pipeline_connector_file(struct pipeline *p, const char *name, char *ret, size_t n)
+{
+    (void)p;
+    if (strcmp(name, "c 1") != 0) {
+        return ERR_NOT_FOUND;
+    }
+    (void)snprintf(ret, n, "some/where.yaml");
+    return 0;
 }
 
 int pipeline_connector_config(struct pipeline *p, const char *name, json_t **ret, struct err *err)
@@ -119,10 +130,11 @@ static void what_is_not_there(void **state)
 static void writes_of_connectors(void **state)
 {
     struct world *w = *state;
-    world_refuses(w, "PUT", "/connectors/c%201/config", "{}", 403, "connectors.dir");
-    world_refuses(w, "PATCH", "/connectors/c%201/config", "{}", 403, "connectors.dir");
-    world_refuses(w, "DELETE", "/connectors/c%201", NULL, 403, "connectors.dir");
-    world_refuses(w, "POST", "/connectors", "{\"name\":\"c 1\",\"config\":{}}", 403, "c 1");
+    world_refuses(w, "PUT", "/connectors/c%201/config", "{}", 403, "some/where.yaml");
+    world_refuses(w, "PATCH", "/connectors/c%201/config", "{}", 403, "some/where.yaml");
+    world_refuses(w, "DELETE", "/connectors/c%201", NULL, 403, "some/where.yaml");
+    world_refuses(w, "POST", "/connectors", "{\"name\":\"c 1\",\"config\":{}}", 403,
+                  "c 1 is defined in some/where.yaml");
     world_refuses(w, "PUT", "/connectors/x/config", "{}", 405, "connectors.dir");
     world_refuses(w, "PATCH", "/connectors/x/config", "{}", 404, "x");
     world_refuses(w, "DELETE", "/connectors/x", NULL, 404, "x");
