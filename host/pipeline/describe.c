@@ -212,6 +212,7 @@ static void parse_option(const json_t *o, struct class_option *ret)
     ret->def = text_of(o, "default");
     ret->required = json_is_true(json_object_get(o, "required"));
     ret->prefix = json_is_true(json_object_get(o, "prefix"));
+    ret->path = json_is_true(json_object_get(o, "path"));
     ret->min = 1;
     ret->max = 0;
     const json_t *min = json_object_get(o, "min");

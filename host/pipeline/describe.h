@@ -15,7 +15,7 @@ struct class_option {
     const char *name; /* borrowed from the class's JSON, as all text here */
     int type;         /* enum option_type */
     const char *def;  /* or NULL */
-    int required, prefix;
+    int required, prefix, path;
     int64_t min, max;
     const char **allowed; /* NULL-terminated, or NULL; owned */
 };

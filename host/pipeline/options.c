@@ -147,26 +147,26 @@ static const struct option connector_options[] = {
 static const char *const compressions[] = {"producer", "uncompressed", "none", NULL};
 static const char *const timestamp_types[] = {"CreateTime", NULL};
 
-/* Retention and compaction are not built yet: only what means "keep everything" is taken. */
-static const char *const only_delete[] = {"delete", NULL};
-static const char *const only_unlimited[] = {"-1", NULL};
+static const char *const cleanup_policies[] = {"delete", "compact", "compact,delete",
+                                               "delete,compact", NULL};
 
+/* Retention and compaction are not built yet: a topic keeps everything, and says so when it is made. */
 static const struct option topic_options[] = {
     {"partitions", OPTION_I64, OPTION_BUILT, "1", 1, 10000, NULL, "Partitions of the topic."},
     {"replication.factor", OPTION_I64, OPTION_IGNORED, NULL, ANY, NULL, ""},
     {"min.insync.replicas", OPTION_I64, OPTION_IGNORED, NULL, ANY, NULL, ""},
     {"segment.bytes", OPTION_BYTES, OPTION_BUILT, "1073741824", 14, 2147483647, NULL, ""},
     {"segment.ms", OPTION_MS, OPTION_BUILT, "604800000", 1, INT64_MAX, NULL, ""},
-    {"max.message.bytes", OPTION_BYTES, OPTION_BUILT, "1048588", 61, 67108864, NULL, ""},
+    {"max.message.bytes", OPTION_BYTES, OPTION_BUILT, "8388608", 61, 33554432, NULL, ""},
     {"index.interval.bytes", OPTION_BYTES, OPTION_IGNORED, NULL, ANY, NULL, ""},
-    {"cleanup.policy", OPTION_STRING, OPTION_LATER, "delete", ANY, only_delete, ""},
-    {"retention.ms", OPTION_MS, OPTION_LATER, "-1", ANY, only_unlimited, ""},
-    {"retention.bytes", OPTION_BYTES, OPTION_LATER, "-1", ANY, only_unlimited, ""},
-    {"delete.retention.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
-    {"min.compaction.lag.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
-    {"max.compaction.lag.ms", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
-    {"min.cleanable.dirty.ratio", OPTION_STRING, OPTION_LATER, NULL, ANY, NULL, ""},
-    {"compression.type", OPTION_STRING, OPTION_LATER, "producer", ANY, compressions, ""},
+    {"cleanup.policy", OPTION_STRING, OPTION_KEPT, "delete", ANY, cleanup_policies, ""},
+    {"retention.ms", OPTION_MS, OPTION_KEPT, "-1", -1, INT64_MAX, NULL, ""},
+    {"retention.bytes", OPTION_BYTES, OPTION_KEPT, "-1", -1, INT64_MAX, NULL, ""},
+    {"delete.retention.ms", OPTION_MS, OPTION_KEPT, NULL, 0, INT64_MAX, NULL, ""},
+    {"min.compaction.lag.ms", OPTION_MS, OPTION_KEPT, NULL, 0, INT64_MAX, NULL, ""},
+    {"max.compaction.lag.ms", OPTION_MS, OPTION_KEPT, NULL, 1, INT64_MAX, NULL, ""},
+    {"min.cleanable.dirty.ratio", OPTION_F64, OPTION_KEPT, NULL, ANY, NULL, ""},
+    {"compression.type", OPTION_STRING, OPTION_BUILT, "producer", ANY, compressions, ""},
     {"message.timestamp.type", OPTION_STRING, OPTION_BUILT, "CreateTime", ANY, timestamp_types, ""},
     {"flush.messages", OPTION_I64, OPTION_IGNORED, NULL, ANY, NULL, ""},
     {"flush.ms", OPTION_MS, OPTION_IGNORED, NULL, ANY, NULL, ""},
@@ -217,18 +217,13 @@ int pipeline_topic_config_check(const char *key, const char *value, struct err *
                        near != NULL ? " (did you mean " : "", near != NULL ? near : "",
                        near != NULL ? "?)" : "");
     }
-    if (o->state == OPTION_LATER) {
-        for (size_t i = 0; o->allowed != NULL && o->allowed[i] != NULL; i++) {
-            if (strcmp(o->allowed[i], value) == 0) {
-                return 0;
-            }
-        }
-        return err_set(err, ERR_CONFIG, "%s is not built yet%s%s%s", key,
-                       o->allowed != NULL ? "; only " : "; remove the key",
-                       o->allowed != NULL ? o->allowed[0] : "",
-                       o->allowed != NULL ? " is taken" : "");
-    }
     return pipeline_option_check(o->type, o->min, o->max, o->allowed, value, err);
+}
+
+int pipeline_topic_config_idle(const char *key, const char *value)
+{
+    const struct option *o = pipeline_option_find(topic_options, COUNT(topic_options), key);
+    return o != NULL && o->state == OPTION_KEPT && !str_eq(o->def, value);
 }
 
 int pipeline_option_number(const char *value, int64_t *ret)

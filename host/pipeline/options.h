@@ -25,6 +25,7 @@ enum option_state {
     OPTION_BUILT = 0,
     OPTION_IGNORED, /* a Connect key that is accepted and means nothing here */
     OPTION_LATER,   /* a Connect feature that is not built yet: an error that says so */
+    OPTION_KEPT,    /* a topic config that is stored and does nothing yet: a warning that says so */
 };
 struct option {
     const char *name; /* a name that ends in "." stands for every key that begins with it */

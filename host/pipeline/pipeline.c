@@ -345,6 +345,12 @@ static int make_topics(struct pipeline *p, const struct declared *d, struct err 
             return err_set(err, ERR_NOMEM, "out of memory");
         }
         for (size_t k = 0; k < t->config.n; k++) {
+            if (pipeline_topic_config_idle(t->config.items[k].key, t->config.items[k].value)) {
+                LOG_WARN("pipeline",
+                         "%s:%d: topic %s: %s is kept but does nothing yet: the topic "
+                         "keeps everything",
+                         t->file, t->line, t->name, t->config.items[k].key);
+            }
             config[k] = (struct topic_config){t->config.items[k].key, t->config.items[k].value};
         }
         struct topic_info info;
@@ -418,6 +424,10 @@ static int make_connector(struct pipeline *p, const struct decl_connector *d,
     }
     const char *class_ = pipeline_kv_get(&d->config, "connector.class");
     c->class_ = class_ != NULL ? pipeline_plugins_find(&p->plugins, class_) : NULL;
+    if (pipeline_validate_paths(c->class_, &c->config) != 0 ||
+        pipeline_validate_paths(c->class_, &c->effective) != 0) {
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
     c->tasks_max = (int32_t)pipeline_connector_number(c, "tasks.max", 1);
     if (pipeline_findings_of(findings, c->name) != NULL) {
         mark_invalid(c, findings);

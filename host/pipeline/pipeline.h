@@ -66,6 +66,8 @@ int pipeline_task_status(struct pipeline *p, const char *name, int task, json_t 
 int pipeline_connector_file(struct pipeline *p, const char *name, char *ret, size_t n);
 /* Checks one topic config as topics: does. ERR_CONFIG says what is wrong; unknown keys too. No state. */
 int pipeline_topic_config_check(const char *key, const char *value, struct err *err) MUST_USE;
+/* 1 if this config is stored but does nothing yet (retention, compaction): worth a warning. No state. */
+int pipeline_topic_config_idle(const char *key, const char *value);
 /* [{"class","type","version"}], connectors only or converters too. */
 json_t *pipeline_plugins(struct pipeline *p, int connectors_only);
 /* The body of /health: {"status","message","problems":[...]}; *ret_http: 200, 500 or 503. */

@@ -94,7 +94,9 @@ static int one(struct preflight *p, const struct host_config *host,
 {
     char *none[] = {NULL};
     struct kv_list effective = {0};
-    if (pipeline_validate_effective(p->c, host, &effective) != 0) {
+    if (pipeline_validate_effective(p->c, host, &effective) != 0 ||
+        pipeline_validate_paths(class_, &effective) != 0) {
+        pipeline_kv_free(&effective);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     struct peer_options o = {.runner = runner,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/file.h"
 #include "base/str.h"
 #include "connectd/abi.h"
 #include "pipeline/options.h"
@@ -318,6 +319,22 @@ size_t pipeline_validate_all(const struct declared *d, const struct host_config 
         (void)pipeline_validate_connector(&d->connectors[i], host, plugins, findings);
     }
     return findings->n - before;
+}
+
+int pipeline_validate_paths(const struct plugin_class *class_, struct kv_list *config)
+{
+    for (size_t i = 0; class_ != NULL && i < class_->n_options; i++) {
+        const struct kv *kv = pipeline_kv_find(config, class_->options[i].name);
+        if (!class_->options[i].path || kv == NULL || kv->value[0] == '\0') {
+            continue;
+        }
+        struct kv absolute = *kv;
+        absolute.value = file_absolute(kv->value);
+        int rc = absolute.value != NULL ? pipeline_kv_add(config, &absolute) : ERR_NOMEM;
+        free(absolute.value);
+        TRY(rc);
+    }
+    return 0;
 }
 
 static int add_pair(struct kv_list *l, const char *key, const char *value)

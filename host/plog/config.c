@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Kafka's default is 1048588. Here a line of FileStreamSource's default max.line.bytes (1 MiB) has to fit
+ * even when JSON escapes each of its bytes as six. */
+#define MAX_MESSAGE_BYTES 8388608
+
 enum type { T_LONG, T_DOUBLE, T_BOOL, T_ENUM, T_LIST, T_TEXT };
 
 static const struct key {
@@ -218,6 +222,7 @@ void plog_config_apply(struct plog_topic *t)
         atomic_store(&l->segment_bytes, number(t->config, "segment.bytes", (int64_t)1 << 30));
         atomic_store(&l->segment_ms, number(t->config, "segment.ms", INT64_C(604800000)));
         atomic_store(&l->index_interval_bytes, number(t->config, "index.interval.bytes", 4096));
-        atomic_store(&l->max_message_bytes, number(t->config, "max.message.bytes", 1048588));
+        atomic_store(&l->max_message_bytes,
+                     number(t->config, "max.message.bytes", MAX_MESSAGE_BYTES));
     }
 }

@@ -72,7 +72,7 @@ struct plog_config_entry {
 struct plog_topic_info {
     uint8_t id[16]; /* random uuid; a topic made again under the same name has another */
     int32_t partitions;
-    int64_t max_batch_bytes; /* max.message.bytes, 1048588 by default */
+    int64_t max_batch_bytes; /* max.message.bytes, 8 MiB by default */
 };
 
 /* Durable on return. ERR_EXISTS; ERR_INVAL for a bad name (str_is_topic_name) or partitions

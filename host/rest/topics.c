@@ -1,6 +1,9 @@
 /* Topics: list, describe, create, delete. */
 #include "rest/rest_int.h"
 
+#include "base/log.h"
+#include "pipeline/pipeline.h"
+
 #include <string.h>
 
 /* ---- list ---- */
@@ -143,6 +146,16 @@ static int create(struct topic_engine *e, const json_t *body, struct err *err)
         return err_set(err, ERR_CONFIG, "partitions must be a number from 1 to %d", MAX_PARTITIONS);
     }
     TRY(parse_config(json_object_get(body, "config"), config, room, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        if (pipeline_topic_config_check(config[i].key, config[i].value, err) != 0) {
+            return err_prefix(err, "config %s", config[i].key);
+        }
+        if (pipeline_topic_config_idle(config[i].key, config[i].value)) {
+            LOG_WARN("rest",
+                     "topic %s: %s is kept but does nothing yet: the topic keeps everything", name,
+                     config[i].key);
+        }
+    }
     return topic_create(e, name, (int32_t)count, config, n, err);
 }
 

@@ -88,6 +88,7 @@ static void put_key(struct buf *out, const ctd_config_key *k)
     put_member(out, "default", k->def);
     buf_printf(out, ",\"required\":%s", (k->flags & CTD_CFGF_REQUIRED) != 0 ? "true" : "false");
     buf_printf(out, ",\"prefix\":%s", (k->flags & CTD_CFGF_PREFIX) != 0 ? "true" : "false");
+    buf_printf(out, ",\"path\":%s", (k->flags & CTD_CFGF_PATH) != 0 ? "true" : "false");
     buf_printf(out, ",\"internal\":%s", (k->flags & CTD_CFGF_INTERNAL) != 0 ? "true" : "false");
     buf_printf(out, ",\"deprecated\":%s", (k->flags & CTD_CFGF_DEPRECATED) != 0 ? "true" : "false");
     put_member(out, "importance",

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Batches end about here: what is read as a whole must not be large. A larger record gets a batch of
+ * its own, up to the topic's max.message.bytes. */
+#define BATCH_TARGET_BYTES ((size_t)1 << 20)
+
 enum { MAX_HEADERS = 1000 };
 #define KEPT_BYTES                                                                                 \
     ((size_t)4 << 20) /* a partition's buffer above this is given back after the unit */
@@ -202,7 +206,8 @@ static int append(struct packing *k, int32_t partition, int64_t timestamp_ms, st
     }
     size_t most = (size_t)topic->max_batch_bytes;
     size_t bound = record_size_bound(key.len, value.len, headers, n_headers);
-    if (part->open && record_builder_bytes(&part->builder) + bound > most) {
+    size_t target = most < BATCH_TARGET_BYTES ? most : BATCH_TARGET_BYTES;
+    if (part->open && record_builder_bytes(&part->builder) + bound > target) {
         int rc = finish_batch(k, part);
         if (rc != 0) {
             return rc;

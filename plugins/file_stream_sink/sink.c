@@ -116,7 +116,7 @@ static ctd_status stop(void *self, ctd_error *err)
 
 static const ctd_config_key keys[] = {
     CTD_KEY(
-        "file", CTD_CFG_STRING, CTD_CFGF_REQUIRED, NULL,
+        "file", CTD_CFG_STRING, CTD_CFGF_REQUIRED | CTD_CFGF_PATH, NULL,
         "The file to append to, created if it is not there (its folder must be). A relative path "
         "counts from the working directory of connectd."),
 };

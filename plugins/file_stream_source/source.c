@@ -243,7 +243,7 @@ static ctd_status stop(void *self, ctd_error *err)
 }
 
 static const ctd_config_key keys[] = {
-    CTD_KEY("file", CTD_CFG_STRING, CTD_CFGF_REQUIRED, NULL,
+    CTD_KEY("file", CTD_CFG_STRING, CTD_CFGF_REQUIRED | CTD_CFGF_PATH, NULL,
             "The file to read. It need not exist yet. A relative path counts from the working "
             "directory of connectd."),
     CTD_KEY("topic", CTD_CFG_STRING, CTD_CFGF_REQUIRED, NULL, "The topic that the lines go to."),

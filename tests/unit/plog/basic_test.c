@@ -45,7 +45,7 @@ static void test_topics(void **state)
     struct plog_topic_info before;
     OK(plog_topic_info(p, "b", &before, &test_err));
     assert_int_equal(before.partitions, 2);
-    assert_int_equal(before.max_batch_bytes, 1048588);
+    assert_int_equal(before.max_batch_bytes, 8388608);
     OK(plog_topic_grow(p, "b", 4, &test_err));
     OK(plog_topic_grow(p, "b", 4, &test_err));
     assert_int_equal(plog_topic_grow(p, "b", 3, &test_err), ERR_INVAL);
