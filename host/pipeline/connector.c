@@ -300,12 +300,9 @@ static void got_failed(struct connector *c, const struct link_frame *f)
     failed(c, pipeline_cause(failure.status, failure.abi != 0), failure.stage, message);
 }
 
-static void got_log(struct connector *c, const struct link_frame *f)
+/* One line of its runner's log; no more than LOG_LINES_A_SECOND, the others are counted. */
+static void log_line(struct connector *c, uint32_t task, int level, const char *text, size_t n)
 {
-    struct link_log line;
-    if (link_get_log(f, &line, NULL) != 0 || line.text.ptr == NULL) {
-        return;
-    }
     int64_t second = clock_mono_ms() / 1000;
     if (second != c->log_second) {
         if (c->n_log_dropped > 0) {
@@ -319,15 +316,30 @@ static void got_log(struct connector *c, const struct link_frame *f)
         c->n_log_dropped++;
         return;
     }
+    char keys[TOPIC_NAME_MAX + 64];
+    int len = snprintf(keys, sizeof(keys), "connector=%s", c->name);
+    if (task != LINK_NO_TASK && len > 0) {
+        (void)snprintf(keys + len, sizeof(keys) - (size_t)len, " task=%u", task);
+    }
+    log_write(level, "plugin", keys, "%.*s", (int)n, text);
+}
+
+static void got_log(struct connector *c, const struct link_frame *f)
+{
+    struct link_log line;
+    if (link_get_log(f, &line, NULL) != 0 || line.text.ptr == NULL) {
+        return;
+    }
     int level = line.level < LOG_LEVEL_ERROR   ? LOG_LEVEL_ERROR
                 : line.level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG
                                                : line.level;
-    char keys[TOPIC_NAME_MAX + 64];
-    int n = snprintf(keys, sizeof(keys), "connector=%s", c->name);
-    if (f->task != LINK_NO_TASK && n > 0) {
-        (void)snprintf(keys + n, sizeof(keys) - (size_t)n, " task=%u", f->task);
-    }
-    log_write(level, "plugin", keys, "%.*s", (int)line.text.len, (const char *)line.text.ptr);
+    log_line(c, f->task, level, (const char *)line.text.ptr, line.text.len);
+}
+
+/* What the plugin printed to its standard error. */
+static void said(void *arg, const char *text, size_t n)
+{
+    log_line(arg, LINK_NO_TASK, LOG_LEVEL_WARN, text, n);
 }
 
 static void got_ready(struct connector *c, const struct link_frame *f)
@@ -409,6 +421,7 @@ static int spawn(struct connector *c, struct err *err)
                              .envp = c->p->envp,
                              .frame = frame,
                              .dead = dead,
+                             .said = said,
                              .drained = drained,
                              .arg = c};
     TRY(pipeline_peer_spawn(&c->p->loop, &o, &c->peer, err));

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +42,10 @@ struct peer {
     struct peer_options options;
     pid_t pid;
     int reaped;
-    int pidfd, control_fd, data_fd, lock_fd;
-    struct loop_io control_io, data_io, death_io;
+    int pidfd, control_fd, data_fd, lock_fd, stderr_fd;
+    struct loop_io control_io, data_io, death_io, stderr_io;
+    char said[1024]; /* an unfinished line of its standard error */
+    size_t said_len;
     struct inbox control_in, data_in;
     struct buf control_out;
     size_t control_sent;
@@ -194,6 +197,41 @@ static void lost(struct peer *p, int *fd, struct loop_io *io)
     pipeline_peer_kill(p);
 }
 
+/* ---- standard error: what plugins print, as log lines ---- */
+
+static void say(struct peer *p)
+{
+    if (p->said_len > 0) {
+        p->options.said(p->options.arg, p->said, p->said_len);
+        p->said_len = 0;
+    }
+}
+
+/* Reads once; 0 at its end. */
+static int hear(struct peer *p)
+{
+    char bytes[4096];
+    ssize_t n = read(p->stderr_fd, bytes, sizeof(bytes));
+    for (ssize_t i = 0; i < n; i++) {
+        if (bytes[i] != '\n') {
+            p->said[p->said_len++] = bytes[i];
+        }
+        if (bytes[i] == '\n' || p->said_len == sizeof(p->said)) {
+            say(p);
+        }
+    }
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+static void stderr_ready(struct loop_io *io, uint32_t events)
+{
+    struct peer *p = PEER_OF(io, stderr_io);
+    (void)events;
+    if (!hear(p)) {
+        close_socket(p, &p->stderr_fd, &p->stderr_io);
+    }
+}
+
 static void control_ready(struct loop_io *io, uint32_t events)
 {
     struct peer *p = PEER_OF(io, control_io);
@@ -262,6 +300,13 @@ static void death_ready(struct loop_io *io, uint32_t events)
     }
     close_socket(p, &p->control_fd, &p->control_io);
     close_socket(p, &p->data_fd, &p->data_io);
+    for (int i = 0; p->stderr_fd >= 0 && i < LAST_TURNS && hear(p); i++) {
+        struct pollfd more = {.fd = p->stderr_fd, .events = POLLIN};
+        if (poll(&more, 1, 0) <= 0 || (more.revents & POLLIN) == 0) {
+            break;
+        }
+    }
+    say(p);
     p->options.dead(p->options.arg, status);
 }
 
@@ -369,6 +414,20 @@ static int make_sockets(int control[2], int data[2], struct err *err)
     return 0;
 }
 
+/* A pipe for what plugins print. Sanitizer builds keep the host's own: their reports must come whole. */
+static int make_stderr(int said[2], struct err *err)
+{
+#ifdef CONNECTD_SANITIZER
+    (void)said;
+    (void)err;
+#else
+    if (pipe2(said, O_CLOEXEC) != 0 || fcntl(said[0], F_SETFL, O_NONBLOCK) != 0) {
+        return err_set_errno(err, ERR_IO, "pipe");
+    }
+#endif
+    return 0;
+}
+
 static int watch(struct peer *p, struct err *err)
 {
     p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
@@ -378,6 +437,10 @@ static int watch(struct peer *p, struct err *err)
     (void)fcntl(p->pidfd, F_SETFD, FD_CLOEXEC);
     p->control_io = (struct loop_io){.fd = p->control_fd, .ready = control_ready};
     p->data_io = (struct loop_io){.fd = p->data_fd, .ready = data_ready};
+    if (p->stderr_fd >= 0) {
+        p->stderr_io = (struct loop_io){.fd = p->stderr_fd, .ready = stderr_ready};
+        TRY(pipeline_loop_add(p->loop, &p->stderr_io, EPOLLIN, err));
+    }
     p->death_io = (struct loop_io){.fd = p->pidfd, .ready = death_ready};
     TRY(pipeline_loop_add(p->loop, &p->control_io, EPOLLIN, err));
     TRY(pipeline_loop_add(p->loop, &p->data_io, EPOLLIN, err));
@@ -393,28 +456,31 @@ int pipeline_peer_spawn(struct loop *l, const struct peer_options *o, struct pee
     }
     p->loop = l;
     p->options = *o;
-    p->pidfd = p->control_fd = p->data_fd = p->lock_fd = -1;
+    p->pidfd = p->control_fd = p->data_fd = p->lock_fd = p->stderr_fd = -1;
     p->data_end = &p->data_out;
     buf_init(&p->control_out, CONTROL_OUT_LIMIT);
     p->control_in.max = LINK_CONTROL_MAX;
     p->data_in.max = LINK_DATA_MAX;
     int control[2] = {-1, -1};
     int data[2] = {-1, -1};
+    int said[2] = {-1, -1};
     int shared_fd = -1;
     int rc = open_lock(p, o->lock_path, err);
     rc = rc != 0 ? rc : make_shared(p, &shared_fd, err);
     rc = rc != 0 ? rc : make_sockets(control, data, err);
+    rc = rc != 0 ? rc : make_stderr(said, err);
+    p->stderr_fd = said[0];
     p->control_fd = control[0];
     p->data_fd = data[0];
     if (rc == 0) {
         int fds[4] = {control[1], data[1], shared_fd, p->lock_fd};
-        rc = pipeline_spawn_runner(o->runner, fds, o->envp, &p->pid, err);
+        rc = pipeline_spawn_runner(o->runner, fds, said[1], o->envp, &p->pid, err);
     }
     if (rc == 0) {
         rc = watch(p, err);
     }
-    int done[3] = {control[1], data[1], shared_fd};
-    for (int i = 0; i < 3; i++) {
+    int done[4] = {control[1], data[1], shared_fd, said[1]};
+    for (int i = 0; i < 4; i++) {
         if (done[i] >= 0) {
             (void)close(done[i]);
         }
@@ -454,6 +520,7 @@ void pipeline_peer_free(struct peer *p)
     }
     close_socket(p, &p->control_fd, &p->control_io);
     close_socket(p, &p->data_fd, &p->data_io);
+    close_socket(p, &p->stderr_fd, &p->stderr_io);
     if (p->pidfd >= 0) {
         pipeline_loop_remove(p->loop, &p->death_io);
         (void)close(p->pidfd);

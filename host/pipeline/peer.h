@@ -27,6 +27,8 @@ struct peer_options {
     /* The process ended and its sockets are read to their end; wait_status as waitpid() gives it.
      * The last callback. */
     void (*dead)(void *arg, int wait_status);
+    /* Something was written to the process's standard error: one line, or a part of a long one. */
+    void (*said)(void *arg, const char *text, size_t n);
     /* All data that was queued is in the socket. */
     void (*drained)(void *arg);
     void *arg;

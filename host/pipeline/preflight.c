@@ -70,6 +70,13 @@ static void frame(void *arg, const struct link_frame *f, uint8_t **body)
     }
 }
 
+static void said(void *arg, const char *text, size_t n)
+{
+    (void)arg;
+    (void)text;
+    (void)n;
+}
+
 static void dead(void *arg, int status)
 {
     struct preflight *p = arg;
@@ -105,6 +112,7 @@ static int one(struct preflight *p, const struct host_config *host,
                              .envp = none,
                              .frame = frame,
                              .dead = dead,
+                             .said = said,
                              .arg = p};
     struct hello hello = {.connector = p->c->name,
                           .class_ = class_,

@@ -19,8 +19,8 @@ pid_t pipeline_spawn_lock_holder(int fd)
     return lock.l_pid;
 }
 
-int pipeline_spawn_runner(const char *runner, const int fds[4], char *const *envp, pid_t *ret,
-                          struct err *err)
+int pipeline_spawn_runner(const char *runner, const int fds[4], int stderr_fd, char *const *envp,
+                          pid_t *ret, struct err *err)
 {
     /* dup2 onto 3..6 must not hit a source that lies there: lift all sources out of the way first.
      * */
@@ -39,6 +39,9 @@ int pipeline_spawn_runner(const char *runner, const int fds[4], char *const *env
     (void)sigfillset(&all);
     rc = rc != 0 ? rc : posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     rc = rc != 0 ? rc : posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    if (stderr_fd >= 0) { /* first: below, 3 to 6 are overwritten */
+        rc = rc != 0 ? rc : posix_spawn_file_actions_adddup2(&actions, stderr_fd, 2);
+    }
     for (int i = 0; i < 4; i++) {
         rc =
             rc != 0 ? rc : posix_spawn_file_actions_adddup2(&actions, high[i], LINK_FD_CONTROL + i);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -92,10 +93,13 @@ struct counted {
     int runs;
 };
 
+static _Atomic int enough; /* the loop stops: the other thread may too */
+
 static void count_post(struct loop_post *p)
 {
     struct counted *c = (struct counted *)(void *)p;
     if (++c->runs == 1000) {
+        atomic_store(&enough, 1);
         pipeline_loop_stop(&loop);
     } else if (c->runs % 2 == 0) {
         pipeline_loop_post(&loop, p); /* from within */
@@ -107,7 +111,7 @@ static struct counted counted;
 static void *poster(void *arg)
 {
     (void)arg;
-    for (int i = 0; i < 100000 && !__atomic_load_n(&loop.stop, __ATOMIC_RELAXED); i++) {
+    for (int i = 0; i < 100000 && !atomic_load(&enough); i++) {
         pipeline_loop_post(&loop, &counted.post);
     }
     return NULL;
@@ -119,6 +123,7 @@ static void posts_of_another_thread_run_here(void **state)
     pthread_t t;
     struct err err = ERR_INIT;
     memset(&counted, 0, sizeof(counted));
+    atomic_store(&enough, 0);
     counted.post.run = count_post;
     struct loop_timer end = {.fire = fire_stop};
     pipeline_loop_timer_set(&loop, &end, 5000);
