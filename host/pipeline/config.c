@@ -75,7 +75,7 @@ static int read_environment(struct kv_list *keys)
         }
         name[at] = '\0';
         const char *value = getenv(name);
-        if (value != NULL && !str_ends_with(table[i].name, ".")) {
+        if (value != NULL && *value != '\0' && !str_ends_with(table[i].name, ".")) {
             TRY(set_key(keys, table[i].name, value));
         }
     }
@@ -126,13 +126,18 @@ static void unknown_key(const struct kv *kv, const char *where, const struct opt
         *told_line = kv->top_line;
         return;
     }
-    const char *names[64];
-    for (size_t i = 0; i < n && i < 64; i++) {
+    const char *names[128];
+    for (size_t i = 0; i < n && i < 128; i++) {
         names[i] = table[i].name;
     }
     pipeline_findings_add(findings, where, kv->line > 0 ? kv->line : 1,
                           kv->column > 0 ? kv->column : 1, NULL, kv->key,
-                          str_nearest(kv->key, names, n < 64 ? n : 64), "unknown key");
+                          str_nearest(kv->key, names, n < 128 ? n : 128), "unknown key");
+}
+
+static int is_folder(const char *key)
+{
+    return strcmp(key, "data.dir") == 0 || strcmp(key, "connectors.dir") == 0;
 }
 
 /* Checks names and values of host keys; a key without a line came from --set or the environment. */
@@ -153,6 +158,9 @@ static void check_keys(const struct kv_list *keys, const char *file, struct find
         } else if (o->state == OPTION_LATER) {
             pipeline_findings_add(findings, where, line, column, NULL, kv->key, NULL,
                                   "%s is not built yet; remove the key", kv->key);
+        } else if (kv->value[0] == '\0' && is_folder(kv->key)) {
+            pipeline_findings_add(findings, where, line, column, NULL, kv->key, NULL,
+                                  "is empty; name a folder");
         } else if (pipeline_option_check(o->type, o->min, o->max, o->allowed, kv->value, &err) !=
                    0) {
             pipeline_findings_add(findings, where, kv->value_line > 0 ? kv->value_line : line,
@@ -226,7 +234,7 @@ static int default_plugin_path(const char *bin_dir, struct host_config *h)
     if (h->plugin_path == NULL) {
         return ERR_NOMEM;
     }
-    static const char *const below[] = {"../plugins", "../lib/connectd/plugins"};
+    static const char *const below[] = {"../plugins", CONNECTD_LIB_FROM_BIN "/connectd/plugins"};
     for (size_t i = 0; i < 2; i++) {
         char *joined = file_join(bin_dir, below[i]);
         char *path = joined != NULL ? file_absolute(joined) : NULL;
