@@ -47,8 +47,12 @@ class Report:
     in_flight: int = 0
     acked: int = 0        # of hosts that are done
     load: Load = None     # of the host that runs
+    spread_acked: int = 0  # requests over several partitions, likewise
+    spread_whole: int = 0  # those that a crash left without an answer, and that were there after it
+    spread_none: int = 0   # and that were not
     lost: int = 0
     dup: int = 0
+    torn: int = 0
     control: str = "not run"
     begun: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -63,7 +67,13 @@ class Report:
     def follow(self, load):
         """The load of a fresh host; what the one before had acked stays counted."""
         self.acked += len(self.load.acked) if self.load else 0
+        self.spread_acked += self.load.spread_acked if self.load else 0
         self.load = load
+
+    def judged(self, whole, none):
+        """What check_units() found."""
+        self.spread_whole += whole
+        self.spread_none += none
 
     def __enter__(self):
         return self
@@ -72,12 +82,14 @@ class Report:
         self.follow(None)
         self.lost += isinstance(error, verify.Loss)
         self.dup += isinstance(error, verify.Duplicate)
+        self.torn += isinstance(error, verify.Torn)
         self.print()
 
     def print(self):
         print(f"campaign {self.name}: build={build_id()} seed={self.seed} cycles={self.cycles} "
               f"in_flight_avg={self.in_flight / max(self.cycles, 1):.1f} unacked_share={self.share():.0%} "
-              f"acked={self.acked} lost={self.lost} dup={self.dup} control={self.control} "
+              f"acked={self.acked} spread_acked={self.spread_acked} spread_unanswered={self.spread_whole} whole+"
+              f"{self.spread_none} absent lost={self.lost} dup={self.dup} torn={self.torn} control={self.control} "
               f"wall={time.monotonic() - self.begun:.1f}s", flush=True)
 
 
@@ -112,7 +124,7 @@ class Source:
 class Bench:
     """One data directory under load: REST writers, a source, two sinks."""
 
-    def __init__(self, folder, control=None, source_file="in.txt"):
+    def __init__(self, folder, control=None, source_file="in.txt", torn=False):
         env = {"CONNECTD_CONTROL": control} if control else {}
         self.config = f"topics:\n  acks: {{partitions: {PARTITIONS}}}\n  lines: {{partitions: 2}}\n"
         quick = {"restart_backoff_ms": 20, "restart_backoff_max_ms": 20}
@@ -121,20 +133,21 @@ class Bench:
             "db": sqlite_sink("db", "acks", "acks.db", tasks_max=2, **quick),
             "out": file_sink("out", "lines", "out.txt", **quick)}
         self.host = connectd.Host(folder, self.config, self.pipelines, env)
-        self.load = Load("acks")
+        self.load = Load("acks", partitions=PARTITIONS, torn=torn)
         self.acks = verify.Topic(self.host, "acks", PARTITIONS)
         self.lines = verify.Topic(self.host, "lines", 2)
         self.source = Source(self.host, self.host.dir / source_file)
         self.source.append(1)
 
     def check(self):
-        """All earlier records, each time."""
+        """All earlier records, each time. Returns what check_units() does."""
         self.acks.read()
         verify.check_acked(self.acks, self.load)
-        verify.check_units(self.acks, self.load)
+        spread = verify.check_units(self.acks, self.load)
         self.lines.read()
         verify.check_lines(self.lines, self.source.lines)
         verify.check_table(self.host.path("acks.db"), "acks", self.acks)
+        return spread
 
     def check_all_arrived(self):
         """After the last cycle: what is in the topics is in the table once, in the file at least once."""
@@ -198,8 +211,8 @@ def kill_runners(bench, rng):
     return max(flying, waiting), waiting
 
 
-def run(folder, report, n, control=None, kinds=(kill_host, kill_runners)):
-    """n cycles, or with a control: until it is caught losing, at most n. Raises what verify found."""
+def run(folder, report, n, control=None, kinds=(kill_host, kill_runners), torn=False):
+    """n cycles, or with a control: until it is caught, at most n. Raises what verify found."""
     rng = random.Random(report.seed)
     bench = None
     try:
@@ -208,12 +221,12 @@ def run(folder, report, n, control=None, kinds=(kill_host, kill_runners)):
                 if bench is not None:
                     bench.check_all_arrived()
                     bench.host.end()
-                bench = Bench(folder / f"host-{i}", control)
+                bench = Bench(folder / f"host-{i}", control, torn=torn)
                 report.follow(bench.load)
                 bench.host.start().wait_running("in", "db", "out")
             bench.load_until(rng)
             report.cycle(*rng.choice(kinds)(bench, rng))
-            bench.check()
+            report.judged(*bench.check())
         if control is None:
             bench.check_all_arrived()
     finally:

@@ -4,6 +4,9 @@ Writers keep one HTTP/1.1 connection each and POST one small batch of records at
 commit units are in flight as there are writers. All sockets are served by one thread, so that "in flight"
 at the moment of a crash is a number and not a guess: what was sent and whose answer has not been read.
 
+One request is one commit unit; Load.units lists what each of them holds. Every third writer names the partitions
+of its records, two or more in each request.
+
 A record's value names its writer and a number that only grows: {"w": writer, "n": number, ...}. Nothing is
 ever sent twice: a request without an answer is indefinite, may be there or not, and its numbers are not used
 again. So any duplicate that is found later is the host's.
@@ -15,16 +18,22 @@ import threading
 import time
 
 
+SPREAD_EVERY = 3  # one writer in so many sends to several partitions at once
+
+
 class Writer:
     """One connection, one key, at most one request on the way."""
 
     def __init__(self, load, index):
         self.load, self.index = load, index
         self.key = f"w{index}"
+        self.spread = load.partitions > 1 and index % SPREAD_EVERY == 0
         self.socket = None
         self.out = b""
         self.answer = b""
-        self.sent = None  # the values of the request on the way
+        self.unit = None  # [(value, partition or None for the host's choice)], the last one put together
+        self.sent = None  # the part of it that the request on the way holds: all
+        self.rest = []    # the parts not sent yet: none, but when units are torn on purpose
 
     def connect(self):
         self.close()
@@ -44,8 +53,11 @@ class Writer:
 
     def next_request(self):
         """Puts the next request together; its records count as sent from here on."""
-        self.sent = [self.load.new_value(self) for _ in range(self.load.batch)]
-        body = json.dumps([{"key": self.key, "value": v} for v in self.sent]).encode()
+        if not self.rest:
+            self.unit = self.load.new_unit(self)
+            self.rest = [[r] for r in self.unit] if self.load.torn and self.spread else [self.unit]
+        self.sent = self.rest.pop(0)
+        body = json.dumps([{"key": self.key, "value": v, "partition": p} for v, p in self.sent]).encode()
         self.out = (b"POST /topics/%s/records HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
                     b"Content-Length: %d\r\n\r\n" % (self.load.topic.encode(), self.load.authority, len(body))) + body
 
@@ -79,20 +91,29 @@ class Writer:
             return
         self.answer = rest[length:]
         status = int(head.split(b" ", 2)[1])
-        values, self.sent = self.sent, None
-        self.load.answered(values, status, rest[:length])
+        records, self.sent = self.sent, None
+        self.load.answered(records, status, rest[:length])
+
+
+def is_spread(records):
+    """Whether records name more than one partition."""
+    return len({p for _, p in records if p is not None}) > 1
 
 
 class Load:
     """Writers against one topic of one host, from start() to freeze()."""
 
-    def __init__(self, topic, writers=24, reserve=16, batch=2, pad=0):
-        """`reserve` writers more send nothing until burst()."""
-        self.topic, self.batch, self.pad = topic, batch, pad
+    def __init__(self, topic, writers=24, reserve=16, batch=2, pad=0, partitions=1, torn=False):
+        """`reserve` writers more send nothing until burst(). With partitions > 1 some requests are spread over
+        two to all of them. torn: a control that sends their records one by one."""
+        self.topic, self.batch, self.pad, self.partitions, self.torn = topic, batch, pad, partitions, torn
         self.writers = [Writer(self, i) for i in range(writers + reserve)]
         self.reserve = self.writers[writers:]
         self.numbers = [0] * len(self.writers)
         self.sent = set()       # every value ever put on the wire
+        self.units = []         # [(value, partition or None)] of every request: there whole or not at all
+        self.left = []          # those units over several partitions that the last drain() left without an answer
+        self.spread_acked = 0   # requests over several partitions that were answered well
         self.rejected = set()   # values whose request was answered 4xx: must never be seen
         self.acked = {}         # value -> (partition, offset)
         self.refused = 0        # 5xx and 429: indefinite
@@ -112,19 +133,34 @@ class Load:
         self.sent.add(text)
         return text
 
-    def answered(self, values, status, body):
+    def add_unit(self, records):
+        self.units.append(records)
+        return records
+
+    def new_unit(self, writer):
+        """The records of a writer's next request."""
+        if not writer.spread:
+            return self.add_unit([(self.new_value(writer), None) for _ in range(self.batch)])
+        turn = len(self.units)
+        first, n = turn // (self.partitions - 1), 2 + turn % (self.partitions - 1)
+        return self.add_unit([(self.new_value(writer), (first + i) % self.partitions) for i in range(n)])
+
+    def answered(self, records, status, body):
         if status in (200, 201, 202):
             decoded = json.loads(body)
             places = decoded["records"] if isinstance(decoded, dict) else decoded
-            if len(places) != len(values):
-                self.errors.append(f"{len(values)} records, {len(places)} answers")
+            if len(places) != len(records):
+                self.errors.append(f"{len(records)} records, {len(places)} answers")
                 return
-            for value, place in zip(values, places):
+            for (value, partition), place in zip(records, places):
                 self.acked[value] = (place["partition"], place["offset"])
+                if partition not in (None, place["partition"]):
+                    self.errors.append(f"{value} went to {place}, not to partition {partition}")
+            self.spread_acked += is_spread(records)
         elif status == 429 or status >= 500:
             self.refused += 1
         else:
-            self.rejected.update(values)
+            self.rejected.update(v for v, _ in records)
             self.errors.append(f"status {status}: {body[:200]!r}")
 
     def in_flight(self):
@@ -135,7 +171,7 @@ class Load:
         name, port = url.split("//")[1].rsplit(":", 1)
         self.address = (name, int(port))
         for w in self.writers:
-            w.sent = None
+            w.sent, w.rest = None, []
             if not w.connect():
                 raise AssertionError(f"cannot connect to {url}")
         self.running = True
@@ -200,6 +236,7 @@ class Load:
                 for w in waiting:
                     select.register(w.socket, selectors.EVENT_READ)
                 select.select(left)
+        self.left = [w.unit for w in self.writers if w.sent is not None and is_spread(w.unit)]
         return self.in_flight()
 
     def close(self):

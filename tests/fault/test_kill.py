@@ -13,7 +13,13 @@ def test_kill_control_acks_before_write_and_is_caught(tmp_path):
         run(tmp_path, report, CONTROL_CYCLES, control="ack-before-write", kinds=(kill_host,))
 
 
+def test_kill_control_sends_units_in_pieces_and_is_caught(tmp_path):
+    """Spread requests whose records are sent one by one: a crash between them must be seen as half a unit."""
+    with pytest.raises(verify.Torn), Report("torn-control", campaign.seed(), control="this is it") as report:
+        run(tmp_path, report, CONTROL_CYCLES, kinds=(kill_host,), torn=True)
+
+
 def test_kill_nine_loses_nothing(tmp_path):
-    with Report("kill", campaign.seed(), control="kill-control above") as report:
+    with Report("kill", campaign.seed(), control="both above") as report:
         run(tmp_path, report, campaign.cycles())
     assert report.share() >= MIN_SHARE, f"only {report.share():.0%} of the cycles had un-acked work"

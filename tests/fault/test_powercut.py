@@ -91,20 +91,22 @@ def stop_all(host):
 
 
 def check_copy(bench, copy):
-    """Recovers on the copy and compares with the acks; then lets the sinks catch up and compares again."""
+    """Recovers on the copy and compares with the acks; then lets the sinks catch up and compares again. Returns
+    what check_units() does."""
     host = connectd.Host(copy.mount / "a", bench.config, bench.pipelines)
     try:
         host.start()
         acks, lines = verify.Topic(host, "acks", campaign.PARTITIONS), verify.Topic(host, "lines", 2)
         acks.read()
         verify.check_acked(acks, bench.load)
-        verify.check_units(acks, bench.load)
+        spread = verify.check_units(acks, bench.load)
         wait_until(lambda: sum(host.ends("lines")) == len(bench.source.lines), "the source has read all", 20)
         lines.read()
         verify.check_lines(lines, bench.source.lines)
         db = host.path("acks.db")
         wait_until(lambda: len(verify.table_rows(db, "acks")) >= acks.total(), "every record has its row", 20)
         assert verify.check_table(db, "acks", acks) == acks.total()
+        return spread
     finally:
         if host.process is not None:
             host.kill()
@@ -122,7 +124,7 @@ def cut(bench, disk, folder, report, rng):
         report.cycle(flying, bench.load.drain())
         copy = disk.copy(folder)
         try:
-            check_copy(bench, copy)
+            report.judged(*check_copy(bench, copy))
         finally:
             copy.end()
     finally:

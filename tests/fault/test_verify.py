@@ -74,11 +74,34 @@ def test_what_was_read_before_must_stay():
         topic.read()
 
 
-def test_half_a_unit():
-    topic, load = judged([A, B], {}, [A])
-    load.batch = 2
-    with pytest.raises(AssertionError, match="whole units"):
+@pytest.mark.parametrize("partitions", [([A], []), ([], [C]), ([A, B], []), ([B], [C])])
+def test_half_a_unit_over_two_partitions(partitions):
+    """The second request is well, the first one isn't."""
+    topic, load = judged([A, B, C], {}, *partitions)
+    load.units = [[(A, 0), (C, 1)], [(B, 0)]]
+    with pytest.raises(verify.Torn, match="1 requests are there in part"):
         verify.check_units(topic, load)
+
+
+def test_half_a_unit_in_one_partition():
+    topic, load = judged([A, B], {}, [A])
+    load.units = [[(A, None), (B, None)]]
+    with pytest.raises(verify.Torn):
+        verify.check_units(topic, load)
+
+
+def test_a_record_in_another_partition_than_asked_for():
+    topic, load = judged([A, C], {}, [A, C], [])
+    load.units = [[(A, 0), (C, 1)]]
+    with pytest.raises(AssertionError, match="another partition"):
+        verify.check_units(topic, load)
+
+
+def test_units_that_are_there_whole_and_not_at_all():
+    topic, load = judged([A, B, C], {}, [A], [C])
+    load.units = [[(A, 0), (C, 1)], [(B, 0), (value(1, 1), 1)]]
+    load.left = load.units
+    assert verify.check_units(topic, load) == (1, 1)
 
 
 @pytest.mark.parametrize("values, error", [
@@ -107,16 +130,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
     mute = threading.Event()
     unanswered = threading.Semaphore(0)
     offset = 0
+    partitions = []  # of each request, the set that it named
 
     def do_POST(self):
         records = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.partitions.append({r["partition"] for r in records})
         if self.mute.is_set():
             self.close_connection = True
             self.unanswered.release()
             return
         places = []
-        for _ in records:
-            places.append({"topic": "t", "partition": 0, "offset": Answers.offset})
+        for record in records:
+            places.append({"topic": "t", "partition": record["partition"] or 0, "offset": Answers.offset})
             Answers.offset += 1
         body = json.dumps(places).encode()
         self.send_response(200)
@@ -128,9 +153,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_the_load_counts_what_is_acked_and_what_is_not():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+@pytest.fixture
+def server():
+    one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+    Answers.mute.clear()
+    Answers.partitions.clear()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+def test_the_load_counts_what_is_acked_and_what_is_not(server):
     load = Load("t", writers=4, reserve=0, batch=3)
     load.start(f"http://127.0.0.1:{server.server_address[1]}")
     wait_until(lambda: len(load.acked) >= 100, "100 acks")
@@ -142,5 +176,22 @@ def test_the_load_counts_what_is_acked_and_what_is_not():
     assert not load.errors and len(load.acked) % 3 == 0
     assert len(load.sent) == len(load.acked) + 4 * 3
     load.close()
-    server.shutdown()
-    server.server_close()
+
+
+def test_the_load_spreads_a_third_of_its_writers_over_several_partitions(server):
+    load = Load("t", writers=6, reserve=0, partitions=4)
+    load.start(f"http://127.0.0.1:{server.server_address[1]}")
+    wait_until(lambda: load.spread_acked >= 50, "50 spread requests")
+    load.freeze()
+    load.drain(10)
+    load.close()
+    assert not load.errors
+    assert sum(w.spread for w in load.writers) == 2
+    assert {len(p) for p in Answers.partitions if p != {None}} == {2, 3, 4}
+    assert set().union(*Answers.partitions) == {None, 0, 1, 2, 3}
+
+
+def test_an_answer_from_another_partition_is_an_error():
+    load = Load("t", writers=0, reserve=0)
+    load.answered([(A, 1)], 200, b'[{"topic":"t","partition":0,"offset":0}]')
+    assert "not to partition 1" in load.errors[0]

@@ -13,6 +13,10 @@ class Duplicate(AssertionError):
     """A record or row is there more often than it was sent."""
 
 
+class Torn(AssertionError):
+    """Of one request's records some are there and some are not."""
+
+
 class Topic:
     """Remembers all that was ever read from a topic: the same place must hold the same bytes for ever."""
 
@@ -59,14 +63,20 @@ def check_acked(topic, load):
 
 
 def check_units(topic, load):
-    """A request's records are all there or none: numbers come in whole batches."""
-    present = collections.defaultdict(set)
-    for values in topic.values:
-        for value in values:
-            record = json.loads(value)
-            present[record["w"]].add(record["n"] // load.batch)
-    counted = sum(len(units) for units in present.values()) * load.batch
-    assert counted == topic.total(), f"{topic.total()} records do not make whole units of {load.batch}"
+    """A request's records are all there or none, each in the partition that the request named. Returns of the
+    requests over several partitions that the crash left without an answer how many are there, how many not."""
+    place = {v: p for p, values in enumerate(topic.values) for v in values}
+    torn, astray = [], []
+    for unit in load.units:
+        found = [(v, p) for v, p in unit if v in place]
+        if 0 < len(found) < len(unit):
+            torn.append((found, [r for r in unit if r not in found]))
+        astray += [(v, p, place[v]) for v, p in found if p not in (None, place[v])]
+    if torn:
+        raise Torn(f"{len(torn)} requests are there in part; of the first there are {torn[0][0]}, not {torn[0][1]}")
+    assert not astray, f"{len(astray)} records in another partition than asked for: {astray[:3]}"
+    whole = sum(unit[0][0] in place for unit in load.left)
+    return whole, len(load.left) - whole
 
 
 def check_lines(topic, written):
