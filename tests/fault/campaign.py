@@ -13,9 +13,11 @@ from load import Load
 from pipelines import file_sink, file_source, sqlite_sink
 
 CYCLES = {"everyday": 50, "ci": 200, "long": 2000}
-MIN_UNITS = 16      # in flight at the crash
+MIN_UNITS = 16      # in flight when the host dies
 MIN_ACKED = 100     # since the last crash
 MIN_SHARE = 0.8     # of cycles in which work was still un-acked
+SOURCE_BATCH = 20   # lines of a poll, which is a commit unit
+SOURCE_WINDOW_BYTES = 8 << 20  # of units that a source may have sent and not have answers for
 # A data directory is changed for a fresh one after so many cycles: all that it holds is read in each.
 CYCLES_PER_HOST = 40
 PARTITIONS = 4
@@ -42,9 +44,14 @@ class Report:
     """One campaign, in one line. As a context it prints itself and counts what verify found."""
     name: str
     seed: int
-    cycles: int = 0
-    unfinished: int = 0   # cycles with MIN_UNITS in flight of which something stayed without an ack
-    in_flight: int = 0
+    host_kills: int = 0
+    in_flight: int = 0      # units when the host died: requests that it never answered
+    busy: int = 0           # host kills with MIN_UNITS in flight
+    runner_kills: int = 0   # of runners alone
+    rest_units: int = 0     # requests whose answer had not been read at that moment
+    source_units: int = 0   # what the source may have had in flight then, at most
+    lines_waiting: int = 0  # lines of the source's file that weren't in the topic, polled or not
+    runner_busy: int = 0    # runner kills with lines waiting
     acked: int = 0        # of hosts that are done
     load: Load = None     # of the host that runs
     spread_acked: int = 0  # requests over several partitions, likewise
@@ -56,13 +63,24 @@ class Report:
     control: str = "not run"
     begun: float = dataclasses.field(default_factory=time.monotonic)
 
-    def share(self):
-        return self.unfinished / self.cycles if self.cycles else 0.0
+    def host_killed(self, unanswered):
+        self.host_kills += 1
+        self.in_flight += unanswered
+        self.busy += unanswered >= MIN_UNITS
 
-    def cycle(self, flying, unacked):
-        self.cycles += 1
-        self.in_flight += flying
-        self.unfinished += flying >= MIN_UNITS and unacked > 0
+    def runners_killed(self, rest_units, source_units, waiting):
+        self.runner_kills += 1
+        self.rest_units += rest_units
+        self.source_units += source_units
+        self.lines_waiting += waiting
+        self.runner_busy += waiting > 0
+
+    def check_shares(self):
+        """A campaign that hit idle processes proves nothing."""
+        assert self.busy >= MIN_SHARE * self.host_kills > 0, \
+            f"only {self.busy} of {self.host_kills} host kills had {MIN_UNITS} units in flight"
+        assert self.runner_busy >= MIN_SHARE * self.runner_kills, \
+            f"only {self.runner_busy} of {self.runner_kills} runner kills had lines waiting"
 
     def follow(self, load):
         """The load of a fresh host; what the one before had acked stays counted."""
@@ -86,9 +104,14 @@ class Report:
         self.print()
 
     def print(self):
-        print(f"campaign {self.name}: build={build_id()} seed={self.seed} cycles={self.cycles} "
-              f"in_flight_avg={self.in_flight / max(self.cycles, 1):.1f} unacked_share={self.share():.0%} "
-              f"acked={self.acked} spread_acked={self.spread_acked} spread_unanswered={self.spread_whole} whole+"
+        hosts, runners = max(self.host_kills, 1), max(self.runner_kills, 1)
+        of_runners = (f"runner_kills={self.runner_kills} rest_units_avg={self.rest_units / runners:.1f} "
+                      f"source_units_avg<={self.source_units / runners:.1f} "
+                      f"lines_waiting_avg={self.lines_waiting / runners:.0f} "
+                      f"lines_waiting_share={self.runner_busy / runners:.0%} ") if self.runner_kills else ""
+        print(f"campaign {self.name}: build={build_id()} seed={self.seed} cycles={self.host_kills + self.runner_kills} "
+              f"host_kills={self.host_kills} units_in_flight_avg={self.in_flight / hosts:.1f} "
+              f"unacked_share={self.busy / hosts:.0%} {of_runners}acked={self.acked} spread_acked={self.spread_acked} spread_unanswered={self.spread_whole} whole+"
               f"{self.spread_none} absent lost={self.lost} dup={self.dup} torn={self.torn} control={self.control} "
               f"wall={time.monotonic() - self.begun:.1f}s", flush=True)
 
@@ -118,7 +141,13 @@ class Source:
             f.write("".join(l + "\n" for l in new))
 
     def waiting(self):
+        """Lines that are not in the topic, whether a runner has polled them or not."""
         return len(self.lines) - sum(self.host.ends("lines") or [0])
+
+    def units_at_most(self, waiting):
+        """How many units may be sent and not answered when so many lines wait. From outside nobody can tell a line
+        that was sent from one that was never polled; more than the window can't be on the way."""
+        return -(-min(waiting, SOURCE_WINDOW_BYTES // len(self.lines[-1])) // SOURCE_BATCH)
 
 
 class Bench:
@@ -129,7 +158,7 @@ class Bench:
         self.config = f"topics:\n  acks: {{partitions: {PARTITIONS}}}\n  lines: {{partitions: 2}}\n"
         quick = {"restart_backoff_ms": 20, "restart_backoff_max_ms": 20}
         self.pipelines = {
-            "in": file_source("in", str(source_file), "lines", batch_size=20, **quick),
+            "in": file_source("in", str(source_file), "lines", batch_size=SOURCE_BATCH, **quick),
             "db": sqlite_sink("db", "acks", "acks.db", tasks_max=2, **quick),
             "out": file_sink("out", "lines", "out.txt", **quick)}
         self.host = connectd.Host(folder, self.config, self.pipelines, env)
@@ -170,31 +199,31 @@ class Bench:
         wait_until(lambda: len(self.load.acked) >= acked + MIN_ACKED, f"{MIN_ACKED} acks", 20, every=0.001)
         end = time.monotonic() + pause_ms(rng) / 1000
         while time.monotonic() < end:
-            self.source.append(20)
+            self.source.append(SOURCE_BATCH)
             connectd._never.wait(0.002)
 
 
-def kill_host(bench, rng):
-    """The host alone, or with its runners in any order. Returns (units in flight, still un-acked)."""
+def kill_host(bench, rng, report):
+    """The host alone, or with its runners in any order. In flight are the requests that it never answered; the
+    source has units on the way too, but a dead host can't be asked how many."""
     victims = [bench.host.pid]
     if rng.random() < 0.5:
         victims += bench.host.runners()
         rng.shuffle(victims)
     bench.source.append(rng.randint(100, 800))
     bench.load.burst()
-    moment(rng, 2)
+    moment(rng, 0.5)
     for pid in victims:
         kill_if_alive(pid)
-    flying = bench.load.freeze()
+    bench.load.freeze()
     bench.host.wait_exit()
-    unacked = bench.load.drain()
+    report.host_killed(bench.load.drain())
     bench.load.close()
     bench.host.start()
-    return flying, unacked
 
 
-def kill_runners(bench, rng):
-    """One runner or all of them; the host goes on, and so do the writers. Counted: lines not yet in the topic."""
+def kill_runners(bench, rng, report):
+    """One runner or all of them; the host goes on, and so do the writers."""
     runners = bench.host.runners()
     source = bench.host.runner_of("in")
     victims = [source] if source and rng.random() < 0.5 else runners
@@ -202,19 +231,19 @@ def kill_runners(bench, rng):
     moment(rng, 5)
     for pid in victims:
         kill_if_alive(pid, signal.SIGKILL)
-    waiting = bench.source.waiting() // 20  # a poll of 20 lines is a unit
     flying = bench.load.freeze()
+    waiting = bench.source.waiting()
+    report.runners_killed(flying, bench.source.units_at_most(waiting), waiting)
     left = bench.load.drain(5.0)
     bench.load.close()
     assert left == 0, "a runner's death must not hold up anybody else's acks"
     bench.host.wait_running("in", "db", "out", seconds=30)
-    return max(flying, waiting), waiting
 
 
 def run(folder, report, n, control=None, kinds=(kill_host, kill_runners), torn=False):
     """n cycles, or with a control: until it is caught, at most n. Raises what verify found."""
     rng = random.Random(report.seed)
-    bench = None
+    bench, turn = None, []
     try:
         for i in range(n):
             if i % CYCLES_PER_HOST == 0:
@@ -225,7 +254,8 @@ def run(folder, report, n, control=None, kinds=(kill_host, kill_runners), torn=F
                 report.follow(bench.load)
                 bench.host.start().wait_running("in", "db", "out")
             bench.load_until(rng)
-            report.cycle(*rng.choice(kinds)(bench, rng))
+            turn = turn or rng.sample(kinds, len(kinds))  # as many of each kind
+            turn.pop()(bench, rng, report)
             report.judged(*bench.check())
         if control is None:
             bench.check_all_arrived()

@@ -103,7 +103,7 @@ def is_spread(records):
 class Load:
     """Writers against one topic of one host, from start() to freeze()."""
 
-    def __init__(self, topic, writers=24, reserve=16, batch=2, pad=0, partitions=1, torn=False):
+    def __init__(self, topic, writers=24, reserve=24, batch=2, pad=0, partitions=1, torn=False):
         """`reserve` writers more send nothing until burst(). With partitions > 1 some requests are spread over
         two to all of them. torn: a control that sends their records one by one."""
         self.topic, self.batch, self.pad, self.partitions, self.torn = topic, batch, pad, partitions, torn
@@ -206,13 +206,14 @@ class Load:
 
     def burst(self):
         """The reserve sends, all within a fraction of a millisecond: a crash now finds these on their way."""
-        for w in self.reserve:
-            w.next_request()
-        for w in self.reserve:
-            try:
-                w.push()
-            except OSError:
-                pass
+        with self.lock:  # or the answers to the first would be served before the last are sent
+            for w in self.reserve:
+                w.next_request()
+            for w in self.reserve:
+                try:
+                    w.push()
+                except OSError:
+                    pass
 
     def freeze(self):
         """Nothing new is sent from here on; what was sent stays in flight. Returns how much that is."""

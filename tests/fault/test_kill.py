@@ -2,7 +2,7 @@
 import campaign
 import pytest
 import verify
-from campaign import MIN_SHARE, Report, kill_host, run
+from campaign import Report, kill_host, run
 
 CONTROL_CYCLES = 20
 
@@ -22,4 +22,4 @@ def test_kill_control_sends_units_in_pieces_and_is_caught(tmp_path):
 def test_kill_nine_loses_nothing(tmp_path):
     with Report("kill", campaign.seed(), control="both above") as report:
         run(tmp_path, report, campaign.cycles())
-    assert report.share() >= MIN_SHARE, f"only {report.share():.0%} of the cycles had un-acked work"
+    report.check_shares()

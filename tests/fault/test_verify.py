@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import verify
+from campaign import MIN_UNITS, Report, Source
 from connectd import wait_until
 from load import Load
 
@@ -122,6 +123,44 @@ def test_rows_twice_or_foreign(tmp_path, found, error):
     topic, _ = judged([A], {}, [A])
     with pytest.raises(error):
         verify.check_table(tmp_path / "x.db", "t", topic)
+
+
+@pytest.mark.parametrize("idle, error", [(0, None), (2, None), (3, "host kills")])
+def test_host_kills_without_units_in_flight(idle, error):
+    report = Report("x", 1)
+    for i in range(10):
+        report.host_killed(MIN_UNITS - (i < idle))
+    if error is None:
+        report.check_shares()
+    else:
+        with pytest.raises(AssertionError, match=error):
+            report.check_shares()
+
+
+def test_runner_kills_do_not_stand_in_for_host_kills(capsys):
+    report = Report("x", 1)
+    report.host_killed(0)
+    for _ in range(99):
+        report.runners_killed(24, 100, 2000)
+    with pytest.raises(AssertionError, match="0 of 1 host kills"):
+        report.check_shares()
+    report.print()
+    assert "rest_units_avg=24.0 source_units_avg<=100.0 lines_waiting_avg=2000" in capsys.readouterr().out
+
+
+def test_runner_kills_with_nothing_to_do():
+    report = Report("x", 1)
+    report.host_killed(MIN_UNITS)
+    report.runners_killed(24, 0, 0)
+    with pytest.raises(AssertionError, match="lines waiting"):
+        report.check_shares()
+
+
+def test_the_source_has_no_more_in_flight_than_waits_or_fits_its_window():
+    source = Source(None, "/dev/null")
+    source.lines = ["x" * 80]
+    assert [source.units_at_most(n) for n in (0, 1, 20, 2000)] == [0, 1, 1, 100]
+    assert source.units_at_most(10**9) == -(-((8 << 20) // 80) // 20)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
