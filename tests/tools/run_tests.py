@@ -179,6 +179,7 @@ def plan(args):
     if args.only:
         results = run_units(args.only, args.expression)
         if args.only == "tsan":
+            results += run_pytest("tsan-crash", ["tests/scenario/test_crash.py"], args.level, "tsan", args.expression)
             return results + run_pytest("tsan", ["tests/fault"], args.level, "tsan", args.expression or "kill")
         return results + run_pytest("asan", ["tests/scenario"], args.level, "asan", args.expression)
     results = [] if args.expression else run_checks()
@@ -190,6 +191,7 @@ def plan(args):
         for flavour in ("asan", "tsan"):
             results += run_units(flavour, args.expression)
         results += run_pytest("asan", ["tests/scenario"], "everyday", "asan", args.expression)
+        results += run_pytest("tsan-crash", ["tests/scenario/test_crash.py"], "everyday", "tsan", args.expression)
         results += run_pytest("tsan", ["tests/fault"], "everyday", "tsan", args.expression or "kill")
     return results
 
