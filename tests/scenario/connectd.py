@@ -215,7 +215,9 @@ class Host:
         names = [read_proc(p, "cmdline").replace(b"\0", b" ").decode() for p in left]
         assert not left, f"processes left behind: {left} {names}"
         found = re.findall(r"ERROR: AddressSanitizer.*|WARNING: ThreadSanitizer.*|runtime error:.*|ERROR: LeakSanitizer.*", self.log())
-        assert not found or self.plugins_crash, f"sanitizer: {found[:3]} in {self.log_path}"
+        # A plugin that crashes on purpose makes ASan speak; a data race is never on purpose.
+        found = [f for f in found if f.startswith("WARNING") or not self.plugins_crash]
+        assert not found, f"sanitizer: {found[:3]} in {self.log_path}"
 
     def log(self):
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""

@@ -23,7 +23,9 @@ def a(host):
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", one.data], check=True)
     yield one
     one.end()
-    subprocess.run(["umount", one.data], check=True)
+    # Processes that were killed let go of the mount a moment after they are reaped.
+    wait_until(lambda: subprocess.run(["umount", one.data], capture_output=True, check=False).returncode == 0,
+               "the small file system lets go")
 
 
 def fill(folder):
