@@ -169,7 +169,9 @@ class Honest:
             self.say("records", task, partition, next_offset)
             self.on_records(task, generation, (topic, partition, next_offset), n)
         elif kind == COMMITTED:
-            self.say("committed", task, *r.take("Qi"))
+            seq, status = r.take("Qi")
+            self.say("committed", task, seq, status)
+            self.on_committed(task, seq)
         elif kind == STOP:
             self.stage(task, 0)
             self.send(STOPPED, task)
@@ -189,6 +191,10 @@ class Honest:
         del status
         self.commit(task, appends=[(topic, batch(b"hello"))], source_offsets=[({"of": task}, {"at": 1})])
 
+    def on_committed(self, task, seq):
+        if self.sink:
+            self.stage(task, 0)  # flush has ended
+
     def on_open(self, task, parts):
         self.send(OPENED, task, put_parts(self.generation[task], parts))
 
@@ -196,21 +202,24 @@ class Honest:
         self.send(CREDIT, task, struct.pack("<Q", n))
         self.stage(task, STAGE_FLUSH)
         self.commit(task, generation=generation, group_offsets=[read])
-        self.stage(task, 0)
 
 
 # ---- runners that don't: frames that nobody asked for ----
 
 class TasksUnasked(Honest):
-    """While many commits are on their way to the disk."""
+    """While commits are on their way to the disk: each answer is followed by the next commit."""
 
     def on_topic(self, task, status, topic):
-        frames = b""
-        for seq in range(1, 301):
-            body = put_commit(seq, source_offsets=[({"of": seq}, {"at": 1})])
-            frames += HEAD.pack(len(body), COMMIT, 0, task) + body
-        self.data.sendall(frames)
-        self.unasked(task)
+        for _ in range(200):
+            self.one_more(task)
+
+    def one_more(self, task):
+        self.commit(task, source_offsets=[({"of": self.seq[task]}, {"at": 1})])
+
+    def on_committed(self, task, seq):
+        self.one_more(task)
+        if seq == 500:
+            self.unasked(task)
 
     def unasked(self, task):
         self.send(TASKS, NO_TASK, struct.pack("<I", 0))
@@ -408,7 +417,7 @@ class Flood(Honest):
 # ---- sinks in groups ----
 
 class OpenFails(Honest):
-    """Task 1 joins while task 0 opens all partitions; then task 0 fails, for good."""
+    """Task 1 joins while task 0 opens all partitions; then task 0 fails, for an hour."""
 
     def on_start(self, task):
         if task == 0:
@@ -429,7 +438,7 @@ class OpenFails(Honest):
         if request < 10:  # turns of the host's loop, in which it hears of the new member
             self.ask(request + 1)
         else:
-            self.fail(0, ERR_IO, STAGE_OPEN, "cannot open", INT64_MAX)
+            self.fail(0, ERR_IO, STAGE_OPEN, "cannot open", 3600_000)
 
 
 class DiesWithRecords(Honest):
