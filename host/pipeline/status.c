@@ -31,8 +31,8 @@ static json_t *failure_json(const struct failure *f, const struct restart *r)
     }
     json_t *o = json_object();
     put(o, "cause", json_string(f->cause));
-    put(o, "stage",
-        f->stage != LINK_STAGE_NONE ? json_string(link_stage_name(f->stage)) : json_null());
+    const char *stage = link_stage_name(f->stage);
+    put(o, "stage", stage[0] != '\0' ? json_string(stage) : json_null());
     put(o, "message", json_string(f->message));
     put(o, "record_index", f->record_index >= 0 ? json_integer(f->record_index) : json_null());
     put(o, "count", json_integer(f->count));
